@@ -1,0 +1,178 @@
+"""Loop IR: imperative loop nests over buffers, from the schedule down to single instructions.
+
+Grammar (expressions: `compiler.te.expr`)::
+
+    Func   ::= name, params: Buffer*, body: Stmt
+    Stmt   ::= Seq(Stmt*) | For(var, extent, body, kind) | If(cond, then)
+             | Alloc(buffer, body)                    the buffer lives in `body`
+             | Store(buffer, indices, value)          scalar store
+             | Copy(dst: Region, src: Region, ...)    box copy between DRAM and a scratchpad (DMA)
+             | Apply(op, dst: Access, srcs: Access*)  one step of a tensor unit (GEMM, ALU)
+             | Task(insn, operand)                    one VTA instruction, addresses assigned
+    Region ::= buffer, begin: Expr*, extent: int*     a box of elements
+    Access ::= buffer, indices: Expr*                 one tensor element (block) of a buffer
+    kind   ::= serial | unroll | vectorize | parallel | vthread
+
+All nodes are frozen and carry `loc`, the operator and stage they come from. Buffers in scratchpad
+scopes have the memory's element shape as their last axes (see `compiler.loop.scopes`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from compiler.te.expr import Expr, Var
+from vta_hw.spec.isa import Instruction
+
+KINDS = ("serial", "unroll", "vectorize", "parallel", "vthread")
+
+_ids = itertools.count()
+
+
+@dataclass(frozen=True, eq=False)
+class Buffer:
+    """Storage of a tensor. `scope`: dram, inp, wgt, acc or host (temporary of a host function)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scope: str = "dram"
+    uid: int = field(default_factory=lambda: next(_ids))
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the dense array."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}] in {self.scope}"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Stmt:
+    """Base of all statements."""
+
+    loc: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Seq(Stmt):
+    """Statements in order."""
+
+    stmts: tuple[Stmt, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class For(Stmt):
+    """`body` for `var` in 0 .. extent - 1."""
+
+    var: Var
+    extent: int
+    body: Stmt
+    kind: str = "serial"
+
+
+@dataclass(frozen=True, eq=False)
+class If(Stmt):
+    """`then` where `cond` holds."""
+
+    cond: Expr
+    then: Stmt
+
+
+@dataclass(frozen=True, eq=False)
+class Alloc(Stmt):
+    """`buffer` exists in `body`; its contents at entry are undefined."""
+
+    buffer: Buffer
+    body: Stmt
+
+
+@dataclass(frozen=True, eq=False)
+class Store(Stmt):
+    """buffer[indices] = value"""
+
+    buffer: Buffer
+    indices: tuple[Expr, ...]
+    value: Expr
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A box of a buffer: `begin` per axis (may lie outside, see `Copy`), `extent` per axis."""
+
+    buffer: Buffer
+    begin: tuple[Expr, ...]
+    extent: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Copy(Stmt):
+    """dst box = src box. `axes[i]` is the dst axis that src axis `i` runs along, or None (extent 1).
+
+    Source positions outside the source buffer read as `pad` (loads only); without `pad` there are
+    none. An int8 source into an int32 destination is sign-extended, the reverse keeps the low bits.
+    """
+
+    dst: Region
+    src: Region
+    axes: tuple[int | None, ...]
+    pad: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Access:
+    """One tensor element (the last, block, axes in full) of a scratchpad buffer."""
+
+    buffer: Buffer
+    indices: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Apply(Stmt):
+    """One step of a tensor unit: dst = op(dst, srcs). `op` names an entry of `compiler.loop.units`."""
+
+    op: str
+    dst: Access
+    srcs: tuple[Access, ...] = ()
+    attrs: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Task(Stmt):
+    """One VTA instruction with SRAM addresses; LOAD and STORE address `operand` from its start."""
+
+    insn: Instruction
+    operand: Buffer | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Func:
+    """A function over buffers: what one kernel does."""
+
+    name: str
+    params: tuple[Buffer, ...]
+    body: Stmt
+
+
+def seq(stmts: list[Stmt], loc: str = "") -> Stmt:
+    """Statements in order, nested sequences flattened."""
+    flat: list[Stmt] = []
+    for stmt in stmts:
+        flat.extend(stmt.stmts if isinstance(stmt, Seq) else [stmt])
+    return flat[0] if len(flat) == 1 else Seq(tuple(flat), loc=loc)
+
+
+def walk(stmt: Stmt) -> Iterator[Stmt]:
+    """All statements, outer before inner."""
+    yield stmt
+    match stmt:
+        case Seq(stmts):
+            for part in stmts:
+                yield from walk(part)
+        case For(_, _, body) | If(_, body) | Alloc(_, body):
+            yield from walk(body)
