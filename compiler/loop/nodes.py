@@ -1,6 +1,6 @@
 """Loop IR: imperative loop nests over buffers, from the schedule down to single instructions.
 
-Grammar (expressions: `compiler.te.expr`)::
+Grammar (expressions: `compiler.loop.expr`)::
 
     Func   ::= name, params: Buffer*, body: Stmt
     Stmt   ::= Seq(Stmt*) | For(var, extent, body, kind) | If(cond, then)
@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from compiler.te.expr import Expr, Var
+from compiler.loop.expr import Expr, Var
 from vta_hw.spec.isa import Instruction
 
 KINDS = ("serial", "unroll", "vectorize", "parallel", "vthread")

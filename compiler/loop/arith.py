@@ -1,0 +1,173 @@
+"""Affine forms of index expressions: simplification, equality and ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from compiler.loop.expr import (
+    INDEX,
+    Binary,
+    Compare,
+    Const,
+    Expr,
+    Read,
+    Select,
+    Var,
+    children,
+    compare,
+    rebuild,
+    substitute,
+)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """sum(coefficient * term) + constant; a term is a variable, or an opaque non-affine part."""
+
+    terms: tuple[tuple[Expr, int], ...]
+    constant: int
+
+    def coefficient(self, var: Var) -> int:
+        """Coefficient of a variable, 0 if absent."""
+        return next((c for t, c in self.terms if t is var), 0)
+
+    def without(self, drop: Mapping[Var, int] | set[Var]) -> Affine:
+        """The form with some variables set to zero."""
+        return Affine(tuple((t, c) for t, c in self.terms if t not in drop), self.constant)
+
+    def to_expr(self) -> Expr:
+        """Back to an expression, terms in order of first appearance."""
+        out: Expr = Const(0)
+        for term, coefficient in self.terms:
+            out = out + term * coefficient if coefficient != -1 else out - term
+        return out + self.constant if self.constant >= 0 else out - (-self.constant)
+
+
+def affine(expr: Expr) -> Affine:
+    """The affine form of an index expression; non-affine parts become opaque terms."""
+    terms: list[list[object]] = []
+
+    def add(part: Expr, scale: int) -> int:
+        match part:
+            case Const(value):
+                return int(value) * scale
+            case Binary("+", a, b):
+                return add(a, scale) + add(b, scale)
+            case Binary("-", a, b):
+                return add(a, scale) + add(b, -scale)
+            case Binary("*", a, Const(value)) | Binary("*", Const(value), a):
+                return add(a, scale * int(value))
+        for entry in terms:
+            if entry[0] is part or _same_opaque(entry[0], part):
+                entry[1] += scale  # type: ignore[operator]
+                return 0
+        terms.append([part, scale])
+        return 0
+
+    constant = add(expr, 1)
+    kept = tuple((t, c) for t, c in terms if c != 0)
+    return Affine(kept, constant)  # type: ignore[arg-type]
+
+
+def _same_opaque(a: object, b: Expr) -> bool:
+    if isinstance(a, Var) or isinstance(b, Var) or not isinstance(a, Expr):
+        return False
+    from compiler.loop.expr import same
+
+    return same(a, b)
+
+
+def _is_index(expr: Expr) -> bool:
+    """Whether an expression is built from index arithmetic alone."""
+    match expr:
+        case Var():
+            return True
+        case Const(_, dtype):
+            return dtype == INDEX
+        case Binary(op, a, b):
+            return op in "+-*//%" and _is_index(a) and _is_index(b)
+    return False
+
+
+def simplify(expr: Expr, ranges: Mapping[Var, int] | None = None) -> Expr:
+    """Canonical index arithmetic throughout; `ranges` (extent per variable) decides comparisons."""
+    ranges = ranges or {}
+    if isinstance(expr, Binary) and expr.op in ("+", "-", "*") and _is_index(expr):
+        parts = tuple((simplify(t, ranges) if not isinstance(t, Var) else t, c)
+                      for t, c in affine(expr).terms)
+        inner = Affine(parts, affine(expr).constant)
+        return affine(inner.to_expr()).to_expr()
+    new = rebuild(expr, [simplify(part, ranges) for part in children(expr)])
+    if isinstance(new, Compare) and ranges is not None:
+        return _decide(new, ranges)
+    if isinstance(new, Binary) and new.op in ("//", "%") and isinstance(new.b, Const):
+        return _divide(new, ranges)
+    return new
+
+
+def _decide(cond: Compare, ranges: Mapping[Var, int]) -> Expr:
+    if not (_is_index(cond.a) and _is_index(cond.b)):
+        return cond
+    difference = affine(cond.a - cond.b)
+    bounds = interval(difference, ranges)
+    if bounds is not None:
+        low, high = bounds
+        if cond.op == "<" and high < 0 or cond.op == ">=" and low >= 0:
+            return Const(1, "bool")
+        if cond.op == "<" and low >= 0 or cond.op == ">=" and high < 0:
+            return Const(0, "bool")
+        if cond.op == "==" and (low > 0 or high < 0):
+            return Const(0, "bool")
+    constant = difference.constant
+    left = Affine(difference.terms, 0).to_expr()
+    return compare(cond.op, left, -constant)
+
+
+def _divide(expr: Binary, ranges: Mapping[Var, int]) -> Expr:
+    """x // n and x % n where x = n*q + r and 0 <= r < n is known."""
+    assert isinstance(expr.b, Const)
+    n = int(expr.b.value)
+    form = affine(expr.a)
+    whole = Affine(tuple((t, c // n) for t, c in form.terms if c % n == 0), form.constant // n)
+    rest = Affine(tuple((t, c) for t, c in form.terms if c % n), form.constant % n)
+    bounds = interval(rest, ranges)
+    if n > 0 and bounds is not None and bounds[0] >= 0 and bounds[1] < n:
+        return whole.to_expr() if expr.op == "//" else rest.to_expr()
+    return expr
+
+
+def interval(form: Affine, ranges: Mapping[Var, int]) -> tuple[int, int] | None:
+    """Least and greatest value when each variable runs over 0 .. extent-1; None if one is unknown."""
+    low = high = form.constant
+    for term, coefficient in form.terms:
+        if not isinstance(term, Var) or term not in ranges:
+            return None
+        reach = coefficient * (ranges[term] - 1)
+        low, high = low + min(0, reach), high + max(0, reach)
+    return low, high
+
+
+def equal(a: Expr, b: Expr) -> bool:
+    """Whether two index expressions are the same affine form."""
+    difference = affine(a - b)
+    return not difference.terms and difference.constant == 0
+
+
+def difference(a: Expr, b: Expr) -> int | None:
+    """a - b if it is a known number."""
+    form = affine(a - b)
+    return None if form.terms else form.constant
+
+
+def evaluate(expr: Expr, values: Mapping[Var, int]) -> int:
+    """The value of an index expression whose variables are all known."""
+    result = simplify(substitute(expr, {v: Const(n) for v, n in values.items()}))
+    if not isinstance(result, Const):
+        raise ValueError(f"index {expr} is not known: {result}")
+    return int(result.value)
+
+
+__all__ = [
+    "Affine", "Read", "Select", "affine", "difference", "equal", "evaluate", "interval", "simplify",
+]
