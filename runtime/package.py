@@ -96,15 +96,25 @@ class TensorInfo:
         """Element type that a user of the model sees."""
         return self.source_dtype or self.dtype
 
+    @property
+    def axes(self) -> str:
+        """The axis letters, in the order of `shape`; a matrix without a layout is ``NC``."""
+        return self.layout or ("NC" if len(self.shape) == 2 else "")
+
     def logical_nchw(self) -> tuple[int, int, int, int]:
         """Extents of N, C, H and W; axes that the layout lacks count 1."""
-        layout = self.layout or ("NC" if len(self.shape) == 2 else "")
-        if len(layout) != len(self.shape) or not {"N", "C"} <= set(layout) <= set("NCHW"):
+        axes = self.axes
+        extents = dict(zip(axes, self.shape, strict=False))
+        if not len(axes) == len(self.shape) == len(extents) or not {"N", "C"} <= set(axes):
             raise PackageError(
                 f"tensor {self.name!r}: layout {self.layout!r} does not name the axes N, C, H, W "
                 f"of shape {self.shape}"
             )
-        n, c, h, w = (dict(zip(layout, self.shape, strict=True)).get(a, 1) for a in "NCHW")
+        n, c, h, w = (extents.pop(axis, 1) for axis in "NCHW")
+        if extents:
+            raise PackageError(
+                f"tensor {self.name!r}: layout {self.layout!r} has axes other than N, C, H, W"
+            )
         return n, c, h, w
 
     @property

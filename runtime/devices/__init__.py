@@ -1,0 +1,1 @@
+"""Implementations of `runtime.device.Device`, each imported when it is opened."""

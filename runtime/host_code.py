@@ -1,0 +1,55 @@
+"""Object code of host operators, loaded into this process."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import llvmlite.binding as llvm
+import numpy as np
+
+from runtime.device import DeviceError
+
+
+class HostCode:
+    """The functions of one object file; each takes one pointer per array and returns nothing."""
+
+    def __init__(self, object_code: bytes, triple: str) -> None:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        _check_triple(triple)
+        machine = llvm.Target.from_default_triple().create_target_machine()
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+        self._engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
+        self._engine.finalize_object()
+        self._functions: dict[tuple[str, int], ctypes._CFunctionType] = {}
+
+    def call(self, symbol: str, arrays: Sequence[np.ndarray]) -> None:
+        """Call `symbol` with these C-contiguous arrays, which must have the sizes it expects."""
+        key = (symbol, len(arrays))
+        if key not in self._functions:
+            address = self._engine.get_function_address(symbol)
+            if not address:
+                raise DeviceError(
+                    f"the package's host code lacks the function {symbol!r}; "
+                    f"compile the model again"
+                )
+            pointers = [ctypes.c_void_p] * len(arrays)
+            self._functions[key] = ctypes.CFUNCTYPE(None, *pointers)(address)
+        self._functions[key](*(array.ctypes.data for array in arrays))
+
+
+def _check_triple(triple: str) -> None:
+    here = llvm.get_process_triple()
+    if _machine(triple) != _machine(here):
+        raise DeviceError(
+            f"the package's host code is for {triple!r}, which this machine ({here}) cannot run; "
+            f"compile the model with --host {here}"
+        )
+
+
+def _machine(triple: str) -> tuple[str, str]:
+    # The vendor does not matter and the environment part is often left out.
+    parts = [p for p in triple.split("-") if p not in ("unknown", "pc", "apple", "none")]
+    arch = {"amd64": "x86_64", "arm64": "aarch64"}.get(parts[0], parts[0]) if parts else ""
+    return arch, parts[1] if len(parts) > 1 else ""
