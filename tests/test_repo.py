@@ -1,0 +1,103 @@
+"""Properties of the repository as a whole."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from tests.models import REPO
+
+LARGEST_FILE_BYTES = 256 * 1024
+# Folders of one machine. A path in a message or an example is relative, or made at run time.
+ABSOLUTE_PATH = re.compile(r"(?<![\w.~-])/(?:home|root|work|Users|mnt|opt)/\w")
+INSTALLED_BY_MAKE = ("demo", "test")
+
+
+def _tracked() -> list[str]:
+    listing = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=REPO, capture_output=True, text=True, check=False
+    )
+    if listing.returncode:
+        pytest.skip("this is no git checkout, so there is no list of tracked files")
+    return [name for name in listing.stdout.split("\0") if name and (REPO / name).is_file()]
+
+
+def test_files_are_small():
+    sizes = {name: (REPO / name).stat().st_size for name in _tracked()}
+    assert not {name: size for name, size in sizes.items() if size > LARGEST_FILE_BYTES}
+
+
+def test_no_absolute_paths():
+    found = []
+    for name in _tracked():
+        data = (REPO / name).read_bytes()
+        if b"\0" in data or name == "tests/test_repo.py":
+            continue
+        for number, line in enumerate(data.decode().splitlines(), 1):
+            if ABSOLUTE_PATH.search(line):
+                found.append(f"{name}:{number}: {line.strip()}")
+    assert not found
+
+
+def test_nothing_generated_is_tracked():
+    suffixes = (".pyc", ".vta", ".so", ".o", ".egg-info")
+    assert not [name for name in _tracked() if name.endswith(suffixes)]
+
+
+def test_test_folders_are_packages():
+    # Without __init__.py, tests/compiler would be imported in place of compiler.
+    folders = {path.parent for path in (REPO / "tests").rglob("test_*.py")}
+    assert REPO / "tests" in folders
+    assert not [str(f.relative_to(REPO)) for f in folders if not (f / "__init__.py").is_file()]
+
+
+def _project() -> dict:
+    return tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+
+
+def test_every_dependency_has_a_reason():
+    lines = [line.strip() for line in (REPO / "pyproject.toml").read_text().splitlines()]
+    project = _project()
+    extras = project["optional-dependencies"].values()
+    requirements = {*project["dependencies"], *(r for extra in extras for r in extra)}
+    for requirement in requirements:
+        at = lines.index(f'"{requirement}",')
+        # Two that serve one purpose may share the comment above the first.
+        above = next(line for line in reversed(lines[:at]) if not line.startswith('"'))
+        assert above.startswith("# "), f"{requirement} has no reason beside it"
+
+
+def test_constraints_pin_what_make_installs():
+    pinned = {}
+    for line in (REPO / "constraints.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            assert re.fullmatch(r"[a-z0-9-]+==\S+", line)
+            name, version = line.split("==")
+            pinned[name] = Version(version)
+    project = _project()
+    wanted = [*project["dependencies"]]
+    for extra in INSTALLED_BY_MAKE:
+        wanted += project["optional-dependencies"][extra]
+    for text in wanted:
+        requirement = Requirement(text)
+        version = pinned[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), f"{text} excludes the pinned {version}"
+
+
+def test_ci_runs_the_command_of_the_readme():
+    assert "\nmake test\n" in (REPO / ".ci" / "run").read_text()
+    assert "make test" in (REPO / "README.md").read_text()
+
+
+def test_makefile_has_the_targets_that_the_documents_name():
+    targets = set(re.findall(r"^([\w-]+):", (REPO / "Makefile").read_text(), re.MULTILINE))
+    for document in ("README.md", "CONTRIBUTING.md"):
+        named = set(re.findall(r"(?:`|^ +)make ([a-z-]+)", (REPO / document).read_text(), re.M))
+        assert named & {"demo", "test"}, document
+        assert named <= targets, document
