@@ -36,7 +36,7 @@ class Quant:
     @classmethod
     def per_tensor(cls, scale: float, zero_point: int) -> Quant:
         """One scale and zero point for the whole tensor."""
-        return cls(np.float32([scale]), np.int64([zero_point]))
+        return cls(np.array([scale], np.float32), np.array([zero_point], np.int64))
 
     @property
     def is_per_tensor(self) -> bool:
@@ -104,13 +104,17 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """A network. `nodes` are in topological order; tensors are keyed by name."""
+    """A network. `nodes` are in topological order; tensors are keyed by name.
+
+    `source_format` is the kind of file it comes from: "tflite", "onnx" or "".
+    """
 
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     tensors: Mapping[str, Tensor]
     nodes: tuple[Node, ...]
+    source_format: str = ""
 
     def __post_init__(self) -> None:
         known = {name for name, t in self.tensors.items() if t.is_constant} | set(self.inputs)

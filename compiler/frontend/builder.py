@@ -1,0 +1,153 @@
+"""What the importers share: a graph under construction, and the list of what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compiler.errors import FrontendError, GraphError
+from compiler.graph.ir import Graph, Node, Quant, Tensor, TensorType
+from compiler.graph.ops import OPS
+
+Array = np.ndarray[Any, Any]
+
+UINT8_SHIFT = 128
+MAX_TENSOR_BYTES = 1 << 31
+
+
+class Unsupported(FrontendError):
+    """Why one operator of a model cannot be imported; collected, then reported with all others."""
+
+
+class GraphBuilder:
+    """Collects a graph. `file` is the model's path as the user gave it, for messages."""
+
+    def __init__(self, file: str, source_format: str) -> None:
+        self.file = file
+        self.source_format = source_format
+        self._tensors: dict[str, Tensor] = {}
+        self._nodes: list[Node] = []
+        self._unsupported: list[str] = []
+
+    def error(self, text: str) -> FrontendError:
+        """An error about the file as a whole."""
+        return FrontendError(f"model {self.file!r}: {text}")
+
+    def miss(self, operator: str, where: str, reason: str) -> None:
+        """Note an operator that cannot be imported; `finish` reports all of them."""
+        self._unsupported.append(f"{operator} {where}: {reason}")
+
+    def declare(self, name: str, type_: TensorType) -> str:
+        """Make a tensor known. Declaring it again with the same type changes nothing."""
+        known = self._tensors.get(name)
+        if known is None:
+            if type_.size_bytes > MAX_TENSOR_BYTES:
+                raise self.error(
+                    f"tensor {name!r} of shape {type_.shape} is larger than {MAX_TENSOR_BYTES} "
+                    "bytes; use a smaller network"
+                )
+            self._tensors[name] = Tensor(name, type_)
+        return name
+
+    def type_of(self, name: str) -> TensorType:
+        """Type of a declared tensor."""
+        return self._tensors[name].type
+
+    def constant(self, name: str, data: Array, quant: Quant | None = None, layout: str = "") -> str:
+        """Add a constant; a name that holds something else already gets a suffix."""
+        data = np.ascontiguousarray(data)
+        type_ = TensorType(data.shape, data.dtype.name, quant, layout)
+        unique, serial = name, 0
+        while unique in self._tensors:
+            known = self._tensors[unique].data
+            if known is not None and np.array_equal(known, data):
+                return unique
+            serial += 1
+            unique = f"{name}:{serial}"
+        self._tensors[unique] = Tensor(unique, type_, data)
+        return unique
+
+    def emit(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        output: str,
+        attrs: Mapping[str, Any] | None = None,
+        source: str = "",
+    ) -> None:
+        """Add a node that writes the declared tensor `output`, whose type must follow the rule."""
+        attrs = attrs or {}
+        try:
+            shape, dtype = OPS[op].infer([self.type_of(name) for name in inputs], attrs)
+        except GraphError as error:
+            raise Unsupported(str(error)) from None
+        declared = self.type_of(output)
+        if (declared.shape, declared.dtype) != (shape, dtype):
+            raise Unsupported(
+                f"it gives {dtype} of shape {shape}, but the file declares {declared.dtype} of "
+                f"shape {declared.shape} for {output!r}"
+            )
+        self._nodes.append(Node(output, op, tuple(inputs), (output,), attrs, source))
+
+    def finish(self, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
+        """The graph, or one FrontendError that lists every operator without support."""
+        if self._unsupported:
+            count = len(self._unsupported)
+            raise self.error(
+                f"{count} operator{'s' if count > 1 else ''} cannot be imported - "
+                f"{'; '.join(self._unsupported)} - change the network or how it is exported"
+            )
+        try:
+            graph = Graph(
+                Path(self.file).stem,
+                tuple(inputs),
+                tuple(outputs),
+                dict(self._tensors),
+                tuple(self._nodes),
+                self.source_format,
+            )
+        except GraphError as error:
+            raise self.error(f"{error}; export the file again") from None
+        return graph.with_nodes(graph.nodes)
+
+
+def image_layout(shape: Sequence[int], image: str) -> str:
+    """Names of the axes: `image` for four, "NC" for two, else none."""
+    return {4: image, 2: "NC"}.get(len(shape), "")
+
+
+def same_padding(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
+    """Padding before and after that gives ceil(size / stride) outputs, the odd one after."""
+    if min(size, kernel, stride, dilation) < 1:
+        raise Unsupported(
+            f"size, kernel, stride and dilation must be positive, not {size}, {kernel}, {stride} "
+            f"and {dilation}"
+        )
+    span = (kernel - 1) * dilation + 1
+    total = max((-(-size // stride) - 1) * stride + span - size, 0)
+    return total // 2, total - total // 2
+
+
+def check_bias_scale(bias: Quant | None, x: Quant, weights: Quant) -> None:
+    """Refuse a bias whose scale is not input scale times weight scale: its integers would lie."""
+    if bias is None:
+        return
+    expected = x.scale[0].astype(np.float64) * weights.scale.astype(np.float64)
+    if not np.allclose(bias.scale, expected, rtol=1e-2, atol=0):
+        raise Unsupported(
+            f"its bias scale {float(bias.scale[0]):.6g} is not input scale x weight scale "
+            f"{float(expected[0]):.6g}; quantise the model again"
+        )
+    if np.any(bias.zero_point):
+        raise Unsupported(f"its bias zero point must be 0, not {int(bias.zero_point[0])}")
+
+
+def check_same_quant(x: Quant | None, out: Quant | None, what: str) -> None:
+    """Refuse a change of quantisation across an operator that only moves values."""
+    if x is None and out is None:
+        return
+    if x is None or out is None or str(x) != str(out):
+        raise Unsupported(f"{what} must keep the quantisation {x}, not change it to {out}")

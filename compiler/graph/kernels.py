@@ -1,0 +1,190 @@
+"""numpy references of the core operators: integers as the foreign runtimes compute them.
+
+Each takes operand values, operand types, the result type and the attributes. Nothing here has a
+tolerance: tests compare with LiteRT and ONNX Runtime for equality.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from compiler.errors import GraphError
+from compiler.graph import numerics
+from compiler.graph.ir import Quant, TensorType
+from compiler.graph.shapes import channel_axis
+
+Array = np.ndarray[Any, Any]
+Values = Sequence[Array]
+Types = Sequence[TensorType]
+Attrs = Mapping[str, Any]
+
+
+def quant_of(type_: TensorType) -> Quant:
+    """The quantisation of a type that must have one."""
+    if type_.quant is None:
+        raise GraphError(f"a tensor of type {type_} must be quantised")
+    return type_.quant
+
+
+def zero_point_of(type_: TensorType) -> int:
+    """The zero point of a tensor quantised as a whole."""
+    return int(quant_of(type_).zero_point[0])
+
+
+def _to_nchw(x: Array, layout: str) -> Array:
+    return x.transpose(0, 3, 1, 2) if layout == "NHWC" else x
+
+
+def _from_nchw(x: Array, layout: str) -> Array:
+    return x.transpose(0, 2, 3, 1) if layout == "NHWC" else x
+
+
+def _pad(x: Array, pads: Sequence[int], value: int) -> Array:
+    top, left, bottom, right = pads
+    return np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=value)
+
+
+def _windows(
+    x: Array, kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int] = (1, 1)
+) -> Array:
+    """Views [N, C, OH, OW, KH, KW] of a padded NCHW array."""
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    views = np.lib.stride_tricks.sliding_window_view(x, spans, axis=(2, 3))
+    return views[:, :, :: strides[0], :: strides[1], :: dilation[0], :: dilation[1]]
+
+
+def conv2d(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
+    """acc = sum w * (x - zero point) + bias, wrapped to int32; padding contributes nothing."""
+    x, w, bias = values
+    layout = types[0].layout
+    # float64 products and sums of these integers are exact (below 2^53) and run in BLAS.
+    image = _to_nchw(x, layout).astype(np.float64) - zero_point_of(types[0])
+    groups = attrs["groups"]
+    parts = []
+    for index in range(groups):
+        channels = image.shape[1] // groups
+        part = image[:, index * channels : (index + 1) * channels]
+        views = _windows(
+            _pad(part, attrs["pads"], 0), w.shape[2:], attrs["strides"], attrs["dilation"]
+        )
+        weights = w[index * (w.shape[0] // groups) : (index + 1) * (w.shape[0] // groups)]
+        acc = np.tensordot(views, weights.astype(np.float64), axes=((1, 4, 5), (1, 2, 3)))
+        parts.append(acc.transpose(0, 3, 1, 2))
+    total = np.concatenate(parts, axis=1).astype(np.int64) + bias[:, None, None]
+    return _from_nchw(numerics.wrap_int32(total), layout).astype(np.int32)
+
+
+def dense(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
+    """acc = x' @ w.T + bias with x' = x - zero point, wrapped to int32."""
+    x, w, bias = values
+    acc = (x.astype(np.float64) - zero_point_of(types[0])) @ w.T.astype(np.float64)
+    return numerics.wrap_int32(acc.astype(np.int64) + bias).astype(np.int32)
+
+
+def requantize(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
+    """Accumulators scaled in one of the three rounding modes, moved by the zero point, clamped."""
+    acc = values[0].astype(np.int64)
+    shape = [1] * acc.ndim
+    shape[channel_axis(types[0])] = -1
+    multiplier, left, right = (attrs[k].reshape(shape) for k in ("multiplier", "left", "right"))
+    match attrs["mode"]:
+        case "double":
+            scaled = numerics.scale_double(acc, multiplier, left, right)
+        case "single":
+            scaled = numerics.scale_single(acc, multiplier, left, right)
+        case "float":
+            scaled = numerics.scale_float(acc, multiplier)
+        case mode:
+            raise GraphError(f"requantize mode must be double, single or float, not {mode!r}")
+    return _clamp(scaled + attrs["zero_point"], attrs)
+
+
+def add(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
+    """Both operands scaled to a common fine scale, added, scaled to the result's."""
+    total: Array | int = 0
+    for value, type_, key in zip(values, types, ("lhs", "rhs"), strict=True):
+        raised = (value.astype(np.int64) - zero_point_of(type_)) << attrs["left_shift"]
+        total = total + numerics.scale_double(raised, *attrs[key])
+    scaled = numerics.scale_double(np.asarray(total), *attrs["out"])
+    return _clamp(scaled + zero_point_of(out), attrs)
+
+
+def max_pool2d(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
+    """Greatest value of each window; padding never wins."""
+    layout = types[0].layout
+    image = _pad(_to_nchw(values[0], layout), attrs["pads"], -128)
+    best = _windows(image, attrs["kernel"], attrs["strides"]).max(axis=(4, 5))
+    return _from_nchw(_clamp(best.astype(np.int64), attrs), layout)
+
+
+def avg_pool2d(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
+    """Mean of the quantised values of each window, to nearest, ties away from zero."""
+    layout = types[0].layout
+    image = _to_nchw(values[0], layout).astype(np.int64)
+    ones = np.ones_like(image[:1, :1])
+    pads, kernel, strides = attrs["pads"], attrs["kernel"], attrs["strides"]
+    sums = _windows(_pad(image, pads, 0), kernel, strides).sum(axis=(4, 5))
+    border = int(attrs["count_include_pad"])
+    counts = _windows(_pad(ones, pads, border), kernel, strides).sum(axis=(4, 5))
+    magnitude = (np.abs(sums) + counts // 2) // counts
+    return _from_nchw(_clamp(np.where(sums < 0, -magnitude, magnitude), attrs), layout)
+
+
+def clip(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
+    """Values bounded by the quantised limits `min` and `max`."""
+    return np.clip(values[0], attrs["min"], attrs["max"]).astype(np.int8)
+
+
+def reshape(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
+    """The same elements, row-major, under another shape."""
+    return values[0].reshape(attrs["shape"])
+
+
+def quantize(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
+    """round(x / scale) + zero point, ties as `rounding` says ("even" or "away"), saturated."""
+    quant = quant_of(out)
+    real = values[0].astype(np.float32) / quant.scale[0]
+    # A NaN has no quantised value; the runtimes' vector conversions give the least one.
+    real = np.nan_to_num(real, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+    match attrs["rounding"]:
+        case "even":
+            rounded = np.rint(real)
+        case "away":
+            rounded = np.copysign(np.floor(np.abs(real).astype(np.float64) + 0.5), real)
+        case rounding:
+            raise GraphError(f"quantize rounding must be even or away, not {rounding!r}")
+    return np.clip(rounded + int(quant.zero_point[0]), -128, 127).astype(np.int8)
+
+
+def dequantize(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
+    """(q - zero point) * scale in float32."""
+    quant = quant_of(types[0])
+    shifted = values[0].astype(np.int32) - int(quant.zero_point[0])
+    return shifted.astype(np.float32) * quant.scale[0]
+
+
+def _clamp(x: Array, attrs: Attrs) -> Array:
+    return np.clip(x, attrs["clamp_min"], attrs["clamp_max"]).astype(np.int8)
+
+
+def softmax(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
+    """exp(x - max) / sum along the last axis, quantised; how is said by `mode`."""
+    match attrs["mode"]:
+        case "litert":
+            return _softmax_litert(values[0], types[0], out, attrs["beta"])
+        case mode:
+            raise GraphError(f"softmax mode must be litert or float, not {mode!r}")
+
+
+def _softmax_litert(x: Array, type_: TensorType, out: TensorType, beta: float) -> Array:
+    """LiteRT's int8 kernel: a float32 table of exponentials, summed in order."""
+    table = numerics.softmax_table(quant_of(type_).scale[0], beta)
+    index = x.astype(np.int64)
+    exps = table[255 - index.max(axis=-1, keepdims=True) + index]
+    total = np.cumsum(exps, axis=-1, dtype=np.float32)[..., -1:]
+    inverse = np.float32(1) / (total * quant_of(out).scale[0])
+    rounded = np.floor(exps * inverse + np.float32(0.5)).astype(np.int64)
+    return np.clip(rounded + zero_point_of(out), -128, 127).astype(np.int8)
