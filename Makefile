@@ -9,7 +9,7 @@ INPUTS := pyproject.toml constraints.txt
 .PHONY: demo test test-fast bench lint format clean
 
 demo: $(VENV)/installed-demo
-	$(BIN)/python examples/digits/demo.py
+	$(BIN)/python -m examples.digits.demo
 
 test: lint
 	$(BIN)/python -m pytest -q -n 2
@@ -18,7 +18,7 @@ test-fast: $(VENV)/installed-test
 	$(BIN)/python -m pytest -q -n 2 -m "not slow"
 
 bench: $(VENV)/installed-demo
-	$(BIN)/python benchmarks/compile_time.py
+	$(BIN)/python -m benchmarks.compile_time
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check

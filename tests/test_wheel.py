@@ -47,10 +47,9 @@ def test_contents(wheel: Path):
     top = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert top == {"vta", "vta_hw", "vta_sim", "compiler", "runtime"}
     assert {f"vta_hw/spec/configs/{name}.json" for name in named_configs()} <= set(names)
+    copy = wheel.parent / "source"
     source = {
-        path.relative_to(REPO).as_posix()
-        for package in top
-        for path in (REPO / package).rglob("*.py")
+        p.relative_to(copy).as_posix() for package in top for p in (copy / package).rglob("*.py")
     }
     assert source == {name for name in names if name.endswith(".py")}
     assert any(name.endswith("LICENSE") for name in names)

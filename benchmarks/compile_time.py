@@ -1,0 +1,148 @@
+"""How long networks take to compile and to run on the functional simulator.
+
+Compiling is measured as a user meets it: a fresh process, imports included. Networks of MLPerf
+Tiny are measured where `--models` (or the environment variable VTA_MLPERF_TINY) names a folder with
+their files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import vta
+from runtime.executor import Executor
+from runtime.package import Package
+
+REPO = Path(__file__).resolve().parent.parent
+DIGITS = REPO / "examples" / "digits" / "digits_int8.onnx"
+_SHARED = REPO.parent / "shared" / "models"
+_NETWORKS = {
+    "ResNet-8": ("ic_resnet8_int8.tflite", "pretrainedResnet_quant.tflite"),
+    "autoencoder": ("ad_autoencoder_int8.tflite", "ad01_int8.tflite"),
+}
+_COMPILE = """
+import sys, time
+import vta
+start = time.perf_counter()
+vta.compile(sys.argv[1], config=sys.argv[2]).package.save(sys.argv[3])
+print(time.perf_counter() - start)
+"""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Median seconds of one network on one config."""
+
+    network: str
+    config: str
+    process_s: float
+    compile_s: float
+    run_s: float
+    macs: int
+
+
+def _models(folder: Path | None) -> dict[str, Path]:
+    found = {"digits": DIGITS}
+    for name, files in _NETWORKS.items():
+        for place in (folder, _SHARED):
+            if place is not None and place.is_dir():
+                paths = [path for file in files for path in sorted(place.rglob(file))]
+                if paths:
+                    found.setdefault(name, paths[0])
+    return found
+
+
+def _compile(model: Path, config: str, package: Path) -> tuple[float, float]:
+    """Seconds of the whole process, and of compiling and saving alone."""
+    start = time.perf_counter()
+    run = subprocess.run(
+        [sys.executable, "-c", _COMPILE, str(model), config, str(package)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=REPO,
+    )
+    process_s = time.perf_counter() - start
+    return process_s, float(run.stdout)
+
+
+def _random_inputs(package: Package) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    inputs = {}
+    for name in package.inputs:
+        tensor = package.tensors[name]
+        dtype = np.dtype(tensor.face_dtype)
+        if dtype.kind == "f":
+            inputs[name] = rng.uniform(-1, 1, tensor.shape).astype(dtype)
+        else:
+            limits = np.iinfo(dtype)
+            inputs[name] = rng.integers(limits.min, limits.max, tensor.shape, dtype, endpoint=True)
+    return inputs
+
+
+def measure(network: str, model: Path, config: str, repeats: int) -> Measurement:
+    """Compile in `repeats` fresh processes, then run `repeats` times."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.vta"
+        compiled = [_compile(model, config, path) for _ in range(repeats)]
+        package = Package.load(path)
+    executor = Executor(package)
+    inputs = _random_inputs(package)
+    # The first run decodes the program and is not counted.
+    executor.run(inputs)
+    outcomes = [executor.run(inputs) for _ in range(repeats)]
+    return Measurement(
+        network,
+        config,
+        process_s=statistics.median(process for process, _ in compiled),
+        compile_s=statistics.median(alone for _, alone in compiled),
+        run_s=statistics.median(outcome.wall_s for outcome in outcomes),
+        macs=outcomes[0].result.macs,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--configs", nargs="+", default=["default", "mac64"])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--models", type=Path, help="folder with MLPerf Tiny's networks")
+    options = parser.parse_args(arguments)
+    variable = os.environ.get("VTA_MLPERF_TINY")
+    folder = options.models or (Path(variable) if variable else None)
+
+    table = Table(title=f"medians of {options.repeats}, vta-kit {vta.__version__}")
+    for heading in ("network", "config"):
+        table.add_column(heading)
+    for heading in ("process, s", "compile, s", "run, ms", "MACs", "M MAC/s"):
+        table.add_column(heading, justify="right")
+    for network, model in _models(folder).items():
+        for config in options.configs:
+            m = measure(network, model, config, options.repeats)
+            table.add_row(
+                m.network,
+                m.config,
+                f"{m.process_s:.2f}",
+                f"{m.compile_s:.2f}",
+                f"{1e3 * m.run_s:.1f}",
+                f"{m.macs:,}",
+                f"{m.macs / m.run_s / 1e6:.0f}",
+            )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
