@@ -11,12 +11,11 @@ from compiler.loop.expr import (
     Compare,
     Const,
     Expr,
-    Read,
-    Select,
     Var,
     children,
     compare,
     rebuild,
+    same,
     substitute,
 )
 
@@ -73,8 +72,6 @@ def affine(expr: Expr) -> Affine:
 def _same_opaque(a: object, b: Expr) -> bool:
     if isinstance(a, Var) or isinstance(b, Var) or not isinstance(a, Expr):
         return False
-    from compiler.loop.expr import same
-
     return same(a, b)
 
 
@@ -166,8 +163,3 @@ def evaluate(expr: Expr, values: Mapping[Var, int]) -> int:
     if not isinstance(result, Const):
         raise ValueError(f"index {expr} is not known: {result}")
     return int(result.value)
-
-
-__all__ = [
-    "Affine", "Read", "Select", "affine", "difference", "equal", "evaluate", "interval", "simplify",
-]

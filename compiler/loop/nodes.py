@@ -22,6 +22,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -68,12 +69,13 @@ class Seq(Stmt):
 
 @dataclass(frozen=True, eq=False)
 class For(Stmt):
-    """`body` for `var` in 0 .. extent - 1."""
+    """`body` for `var` in 0 .. extent - 1. `intrin` (a te.TensorIntrin) asks for tensorization."""
 
     var: Var
     extent: int
     body: Stmt
     kind: str = "serial"
+    intrin: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,10 +146,15 @@ class Apply(Stmt):
 
 @dataclass(frozen=True, eq=False)
 class Task(Stmt):
-    """One VTA instruction with SRAM addresses; LOAD and STORE address `operand` from its start."""
+    """One VTA instruction with SRAM addresses; LOAD and STORE address `operand` from its start.
+
+    `uops` are the micro-op words of a GEMM or ALU instruction until `place_micro_ops` has given
+    them places in the UOP memory: its uop_bgn .. uop_end index this list.
+    """
 
     insn: Instruction
     operand: Buffer | None = None
+    uops: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,14 +1,18 @@
 """Tensor expressions and schedules."""
 
-from compiler.loop.expr import call, maximum, minimum, select
+from compiler.loop.expr import Const, Expr, Var, call, maximum, minimum, select
 from compiler.te.intrin import TensorIntrin
 from compiler.te.schedule import Schedule
-from compiler.te.tensor import Tensor, compute, max, min, placeholder, reduce_axis, sum
+from compiler.te.tensor import Axis, Tensor, compute, max, min, placeholder, reduce_axis, sum
 
 __all__ = [
+    "Axis",
+    "Const",
+    "Expr",
     "Schedule",
     "Tensor",
     "TensorIntrin",
+    "Var",
     "call",
     "compute",
     "max",

@@ -1,0 +1,47 @@
+"""Tensor units as the interpreter knows them: what one `Apply` does to numpy blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from vta_hw.spec import semantics
+from vta_hw.spec.isa import AluOp
+
+GEMM = "vta.gemm"
+RESET = "vta.reset"
+ALU = "vta.alu"
+ALU_IMM = "vta.alu_imm"
+REQ = "vta.req"
+
+Unit = Callable[[np.ndarray, tuple[np.ndarray, ...], Mapping[str, int]], np.ndarray]
+
+
+def _gemm(
+    dst: np.ndarray, srcs: tuple[np.ndarray, ...], attrs: Mapping[str, int]
+) -> np.ndarray:
+    inp, wgt = srcs
+    return semantics.wrap32(dst.astype(np.int64) + inp.astype(np.int64) @ wgt.astype(np.int64).T)
+
+
+def _alu(dst: np.ndarray, srcs: tuple[np.ndarray, ...], attrs: Mapping[str, int]) -> np.ndarray:
+    return semantics.ALU[AluOp(attrs["op"])].apply(dst, srcs[0])
+
+
+def _alu_imm(dst: np.ndarray, srcs: tuple[np.ndarray, ...], attrs: Mapping[str, int]) -> np.ndarray:
+    return semantics.ALU[AluOp(attrs["op"])].apply(dst, np.full_like(dst, attrs["imm"]))
+
+
+def _req(dst: np.ndarray, srcs: tuple[np.ndarray, ...], attrs: Mapping[str, int]) -> np.ndarray:
+    return semantics.req(dst, *srcs, attrs["imm"])
+
+
+UNITS: Mapping[str, Unit] = {
+    GEMM: _gemm,
+    RESET: lambda dst, srcs, attrs: np.zeros_like(dst),
+    ALU: _alu,
+    ALU_IMM: _alu_imm,
+    REQ: _req,
+}
+"""Result of one step: (destination before, sources, attrs) -> destination after."""

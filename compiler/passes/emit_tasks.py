@@ -1,0 +1,136 @@
+"""Loops around transfers and compute nests -> a flat sequence of VTA instructions.
+
+Outer loops run at compile time. Index expressions are turned into affine forms once per statement;
+each iteration only evaluates them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from compiler.errors import LoweringError
+from compiler.loop.arith import Affine, affine, evaluate, simplify
+from compiler.loop.expr import Expr, Var
+from compiler.loop.nodes import (
+    Access,
+    Alloc,
+    Apply,
+    Buffer,
+    Copy,
+    For,
+    Func,
+    If,
+    Seq,
+    Stmt,
+    Task,
+)
+from compiler.loop.rewrite import nest_of
+from compiler.loop.units import ALU_IMM
+from compiler.passes.fold_micro_ops import Loop, fold_micro_ops
+from compiler.passes.lower_copies import lower_copy
+from vta_hw.spec.config import VtaConfig
+
+
+def emit_tasks(func: Func, offsets: Mapping[Buffer, int], config: VtaConfig) -> Func:
+    """The function as a sequence of `Task`; `offsets` come from `allocate_sram`."""
+    emitter = _Emitter(offsets, config)
+    emitter.visit(func.body)
+    return Func(func.name, func.params, Seq(tuple(emitter.tasks)))
+
+
+@dataclass(frozen=True)
+class _Operand:
+    """A flattened element index: constant, coefficients of outer variables, steps of nest loops."""
+
+    form: Affine
+    steps: tuple[int, ...]
+
+
+class _Emitter:
+    def __init__(self, offsets: Mapping[Buffer, int], config: VtaConfig) -> None:
+        self.offsets = offsets
+        self.config = config
+        self.values: dict[Var, int] = {}
+        self.tasks: list[Task] = []
+        self.operands: dict[Stmt, list[_Operand]] = {}
+        self.begins: dict[Copy, tuple[list[Affine], list[Affine]]] = {}
+
+    def visit(self, stmt: Stmt) -> None:
+        """Emit everything that `stmt` does, outer loops run out."""
+        match stmt:
+            case Seq(stmts):
+                for part in stmts:
+                    self.visit(part)
+            case Alloc(_, body):
+                self.visit(body)
+            case For() | Apply():
+                loops, core = nest_of(stmt)
+                if isinstance(core, Apply):
+                    self._steps(stmt, loops, core)
+                else:
+                    assert isinstance(stmt, For)
+                    for value in range(stmt.extent):
+                        self.values[stmt.var] = value
+                        self.visit(stmt.body)
+                    del self.values[stmt.var]
+            case Copy():
+                self._copy(stmt)
+            case If(cond, then):
+                if evaluate(cond, self.values):
+                    self.visit(then)
+            case _:
+                raise LoweringError(
+                    f"stage {stmt.loc!r}: a {type(stmt).__name__} is left that is no VTA instruction"
+                )
+
+    def _copy(self, copy: Copy) -> None:
+        if copy not in self.begins:
+            self.begins[copy] = (
+                [affine(simplify(e)) for e in copy.dst.begin],
+                [affine(simplify(e)) for e in copy.src.begin],
+            )
+        dst, src = self.begins[copy]
+        side = copy.dst if copy.src.buffer.scope == "dram" else copy.src
+        insns, operand = lower_copy(
+            copy,
+            [self._value(form) for form in dst],
+            [self._value(form) for form in src],
+            self.offsets[side.buffer],
+            self.config,
+        )
+        self.tasks.extend(Task(insn, operand, loc=copy.loc) for insn in insns)
+
+    def _steps(self, stmt: Stmt, loops: Sequence[For], core: Apply) -> None:
+        if stmt not in self.operands:
+            accesses = [core.dst, *core.srcs]
+            if core.op == ALU_IMM:  # portable encoding: src addresses what dst does
+                accesses = [core.dst, core.dst]
+            self.operands[stmt] = [self._operand(a, loops) for a in accesses[:3]]
+        operands = self.operands[stmt]
+        base = [self._value(operand.form) for operand in operands]
+        nest = [
+            Loop(loop.extent, tuple(operand.steps[n] for operand in operands))
+            for n, loop in enumerate(loops)
+        ]
+        if len(core.srcs) > 2:  # REQ: three consecutive elements, addressed by the first
+            base = base[:2]
+            nest = [Loop(x.extent, x.steps[:2]) for x in nest]
+        folded = fold_micro_ops(core.op, dict(core.attrs), base, nest, self.config, core.loc)
+        self.tasks.extend(Task(f.insn, None, f.uops, loc=core.loc) for f in folded)
+
+    def _operand(self, access: Access, loops: Sequence[For]) -> _Operand:
+        flat: Expr | int = 0
+        for index, size in zip(access.indices, access.buffer.shape[:-2], strict=True):
+            flat = flat * size + index
+        form = affine(simplify(flat + self.offsets[access.buffer]))  # type: ignore[arg-type]
+        steps = tuple(form.coefficient(loop.var) for loop in loops)
+        return _Operand(form.without({loop.var for loop in loops}), steps)
+
+    def _value(self, form: Affine) -> int:
+        total = form.constant
+        for term, coefficient in form.terms:
+            if not isinstance(term, Var) or term not in self.values:
+                raise LoweringError(f"index {form.to_expr()} is not linear in the loop variables")
+            total += coefficient * self.values[term]
+        return total

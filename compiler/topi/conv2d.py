@@ -1,0 +1,201 @@
+"""2-D convolution (and dense, as a 1x1 one on a 1x1 image) with requantisation.
+
+Compute: accumulate int8 products in int32, then REQ. The input's zero point z is folded into the
+bias: sum w*(x - z) = sum w*x - z * sum w. Padding must read as z: z = 0 and, with `pad_min`, z = -128
+are padded by the load itself; for any other z the load pads with 0 and each border class gets a bias
+that counts only the taps inside the image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from compiler import te
+from compiler.loop.expr import both, compare
+from compiler.topi.borders import NO_BORDERS, Borders, borders
+from compiler.topi.conv2d_tiling import ConvTiling, choose_tiling
+from compiler.topi.gemm_intrin import gemm_intrin
+from compiler.topi.kernel import KernelTemplate, Packed, pack_weights
+from compiler.topi.requant import PARAMS, Requant
+from vta_hw.spec.config import VtaConfig
+
+
+@dataclass(frozen=True)
+class Conv2d:
+    """A convolution: `data` and `out` activations, weights [O, I, KH, KW], bias [O] (int32).
+
+    pads = (top, left, bottom, right).
+    """
+
+    data: Packed
+    out: Packed
+    weights: np.ndarray
+    bias: np.ndarray
+    strides: tuple[int, int]
+    pads: tuple[int, int, int, int]
+    zero_point: int
+    requant: Requant
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        """Window height and width."""
+        return int(self.weights.shape[2]), int(self.weights.shape[3])
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the layer as the model defines it (no padding to blocks)."""
+        return self.out.n * self.out.h * self.out.w * int(np.prod(self.weights.shape))
+
+
+def conv2d(
+    name: str, conv: Conv2d, config: VtaConfig, tiling: ConvTiling | None = None
+) -> KernelTemplate:
+    """The convolution's tensor expression, scheduled with `tiling` (default: by the cost model)."""
+    pad_value, rows, columns = _padding(conv, config)
+    weights = pack_weights(conv.weights, config)
+    parameters = conv.requant.parameters(_biases(conv, rows, columns), config)
+    if tiling is None:
+        tiling = choose_tiling(
+            conv.data.shape(config), weights.shape, conv.out.shape(config), conv.strides,
+            len(rows) * len(columns), config,
+        )
+    data = te.placeholder(conv.data.shape(config), "int8", conv.data.name)
+    wgt = te.placeholder(weights.shape, "int8", f"{name}.weights")
+    params = te.placeholder(parameters.shape, "int32", f"{name}.params")
+    padded = _padded(data, conv.pads, pad_value)
+    acc = _accumulate(padded, wgt, conv, config)
+    req = _requantise(acc, params, conv.requant, rows, columns)
+    out = te.compute(
+        conv.out.shape(config), lambda n, co, h, w, b, o: req(n, co, h, w, b, o).astype("int8"),
+        conv.out.name,
+    )
+    schedule = _schedule(out, req, acc, padded, wgt, params, tiling, config)
+    constants = {wgt.name: weights, params.name: parameters}
+    return KernelTemplate(
+        name, schedule, (data, wgt, params, out), constants, conv.macs, tiling.knobs()
+    )
+
+
+def _padding(conv: Conv2d, config: VtaConfig) -> tuple[int, Borders, Borders]:
+    """(value the load pads with, row classes, column classes)"""
+    if not any(conv.pads) or conv.zero_point == 0:
+        return 0, NO_BORDERS, NO_BORDERS
+    if conv.zero_point == -128 and config.has("pad_min"):
+        return -128, NO_BORDERS, NO_BORDERS
+    top, left, _, _ = conv.pads
+    (kh, kw), (sh, sw) = conv.kernel, conv.strides
+    rows = borders(conv.data.h, conv.out.h, kh, sh, top)
+    columns = borders(conv.data.w, conv.out.w, kw, sw, left)
+    return 0, rows, columns
+
+
+def _biases(conv: Conv2d, rows: Borders, columns: Borders) -> np.ndarray:
+    """Bias per output channel and border class, the zero point folded in; int32, wrapping."""
+    weights = conv.weights.astype(np.int64)
+    out = np.zeros((weights.shape[0], len(rows), len(columns)), np.int64)
+    kh, kw = conv.kernel
+    for y, taps_y in enumerate(rows.taps):
+        for x, taps_x in enumerate(columns.taps):
+            window = weights[
+                :, :,
+                slice(0, kh) if rows is NO_BORDERS else slice(taps_y.start, taps_y.stop),
+                slice(0, kw) if columns is NO_BORDERS else slice(taps_x.start, taps_x.stop),
+            ]
+            out[:, y, x] = conv.bias - conv.zero_point * window.sum(axis=(1, 2, 3))
+    return out.astype(np.int32)
+
+
+def _padded(data: te.Tensor, pads: tuple[int, int, int, int], value: int) -> te.Tensor:
+    top, left, bottom, right = pads
+    n, c, height, width, batch, block = data.shape
+    shape = (n, c, height + top + bottom, width + left + right, batch, block)
+
+    def element(n: te.Var, c: te.Var, h: te.Var, w: te.Var, b: te.Var, i: te.Var) -> te.Expr:
+        inside = both(
+            *([compare(">=", h, top)] if top else []),
+            *([compare("<", h, height + top)] if bottom else []),
+            *([compare(">=", w, left)] if left else []),
+            *([compare("<", w, width + left)] if right else []),
+        )
+        return te.select(inside, data(n, c, h - top, w - left, b, i), te.Const(value, "int8"))
+
+    return te.compute(shape, element, f"{data.name}.inp")
+
+
+def _accumulate(
+    padded: te.Tensor, wgt: te.Tensor, conv: Conv2d, config: VtaConfig
+) -> te.Tensor:
+    _, ci, kh, kw, _, block = wgt.shape
+    sh, sw = conv.strides
+    k, dy, dx = te.reduce_axis(ci, "k"), te.reduce_axis(kh, "dy"), te.reduce_axis(kw, "dx")
+    c = te.reduce_axis(block, "c")
+
+    def element(n: te.Var, co: te.Var, h: te.Var, w: te.Var, b: te.Var, o: te.Var) -> te.Expr:
+        x = padded(n, k.var, h * sh + dy.var, w * sw + dx.var, b, c.var)
+        weight = wgt(co, k.var, dy.var, dx.var, o, c.var)
+        return te.sum(x.astype("int32") * weight.astype("int32"), [k, dy, dx, c])
+
+    return te.compute(conv.out.shape(config), element, f"{conv.out.name}.acc")
+
+
+def _requantise(
+    acc: te.Tensor, params: te.Tensor, requant: Requant, rows: Borders, columns: Borders
+) -> te.Tensor:
+    def element(n: te.Var, co: te.Var, h: te.Var, w: te.Var, b: te.Var, o: te.Var) -> te.Expr:
+        y, x = rows.index(h), columns.index(w)
+        values = [params(co, y, x, part, b, o) for part in range(PARAMS)]
+        return te.call("req", acc(n, co, h, w, b, o), *values, imm=requant.imm)
+
+    return te.compute(acc.shape, element, f"{acc.name}.req")
+
+
+def _schedule(
+    out: te.Tensor,
+    req: te.Tensor,
+    acc: te.Tensor,
+    padded: te.Tensor,
+    wgt: te.Tensor,
+    params: te.Tensor,
+    tiling: ConvTiling,
+    config: VtaConfig,
+) -> te.Schedule:
+    s = te.Schedule(out)
+    wgt_cache = s.cache_read(wgt, "wgt", [acc])
+    param_cache = s.cache_read(params, "acc", [req])
+    s[acc].set_scope("acc")
+    s[req].set_scope("acc")
+    s[padded].set_scope("inp")
+
+    n, co, h, w, b, o = s[out].axes
+    co_o, co_i = s[out].split(co, tiling.co)
+    h_o, h_i = s[out].split(h, tiling.h)
+    w_o, w_i = s[out].split(w, tiling.w)
+    thread, co_o = s[out].split(co_o, nparts=tiling.co_threads)
+    row_thread, h_o = s[out].split(h_o, nparts=tiling.h_threads)
+    s[out].reorder(thread, row_thread, n, co_o, h_o, w_o, co_i, h_i, w_i, b, o)
+    s[out].vthread(thread)
+    s[out].vthread(row_thread)
+
+    s[req].compute_at(s[out], w_o)
+    s[param_cache].compute_at(s[out], co_o)
+    s[acc].compute_at(s[out], w_o)
+    n, co, h, w, b, o = s[acc].axes
+    k, dy, dx, c = s[acc].reduce_axes
+    k_o, k_i = s[acc].split(k, tiling.ci)
+    s[acc].reorder(n, k_o, k_i, dy, dx, co, h, w, b, o, c)
+    s[acc].tensorize(b, gemm_intrin(config))
+    s[padded].compute_at(s[acc], k_o)
+    s[wgt_cache].compute_at(s[acc], k_o)
+    return s
+
+
+def check_supported(conv: Conv2d, config: VtaConfig) -> str | None:
+    """Why VTA cannot run a convolution in `config`, or None if it can."""
+    if not config.has("requant"):
+        return "config lacks the extension 'requant'"
+    (kh, kw), (top, left, bottom, right) = conv.kernel, conv.pads
+    if max(top, bottom) >= kh or max(left, right) >= kw:
+        return f"padding {conv.pads} is not smaller than the kernel {kh}x{kw}"
+    return None

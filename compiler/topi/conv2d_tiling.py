@@ -1,0 +1,133 @@
+"""Tile sizes of a convolution: all legal ones, and the choice among them by a traffic model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+
+from compiler.errors import CapacityError
+from compiler.topi.requant import PARAMS
+from vta_hw.spec.config import MemType, VtaConfig
+
+
+@dataclass(frozen=True)
+class ConvTiling:
+    """Blocks of output channels and input channels, rows and columns per tile; virtual threads."""
+
+    co: int
+    ci: int
+    h: int
+    w: int
+    co_threads: int = 1
+    h_threads: int = 1
+
+    def knobs(self) -> dict[str, int]:
+        """The choices by name."""
+        return {f"tile_{k}" if "_" not in k else k: v for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What the model needs to know of a convolution, in blocks."""
+
+    n: int
+    ci: int
+    co: int
+    h: int
+    w: int
+    kh: int
+    kw: int
+    sh: int
+    sw: int
+    classes: int
+
+
+def choose_tiling(
+    data: Sequence[int],
+    weights: Sequence[int],
+    out: Sequence[int],
+    strides: tuple[int, int],
+    classes: int,
+    config: VtaConfig,
+) -> ConvTiling:
+    """The legal tiling of least modelled time; refused if not even single blocks fit."""
+    shape = _Shape(
+        out[0], data[1], out[1], out[2], out[3], weights[2], weights[3], *strides, classes
+    )
+    best = min(_legal(shape, config), key=lambda t: _cost(t, shape, config), default=None)
+    if best is None:
+        tile = ConvTiling(1, 1, 1, 1)
+        use = _use(tile, shape)
+        parts = ", ".join(
+            f"{memory.name} {use[memory]} of {config.depth(memory)}" for memory in use
+        )
+        raise CapacityError(
+            f"no tile of a {shape.kh}x{shape.kw} convolution fits config {config.name!r}: "
+            f"the smallest needs {parts} elements"
+        )
+    return best
+
+
+def _divisors(n: int) -> list[int]:
+    return [d for d in range(1, n + 1) if n % d == 0]
+
+
+def _legal(shape: _Shape, config: VtaConfig) -> Iterator[ConvTiling]:
+    sizes = product(
+        _divisors(shape.co), _divisors(shape.ci), _divisors(shape.h), _divisors(shape.w)
+    )
+    for co, ci, h, w in sizes:
+        for co_threads, h_threads in ((1, 1), (2, 1), (1, 2)):
+            if shape.co // co % co_threads or shape.h // h % h_threads:
+                continue
+            tiling = ConvTiling(co, ci, h, w, co_threads, h_threads)
+            use = _use(tiling, shape)
+            if all(use[memory] <= config.depth(memory) for memory in use):
+                yield tiling
+
+
+def _use(t: ConvTiling, s: _Shape) -> dict[MemType, int]:
+    """Elements of each memory that a tiling needs, all threads together."""
+    threads = t.co_threads * t.h_threads
+    rows, columns = _window(t, s)
+    return {
+        MemType.INP: threads * t.ci * rows * columns,
+        MemType.WGT: threads * t.co * t.ci * s.kh * s.kw,
+        MemType.ACC: threads * t.co * (t.h * t.w + PARAMS * s.classes),
+        # Micro-ops that the two instruction loops leave; threads have lists of their own.
+        MemType.UOP: threads * _micro_ops(t, s) + t.co * threads,
+    }
+
+
+def _window(t: ConvTiling, s: _Shape) -> tuple[int, int]:
+    return (t.h - 1) * s.sh + s.kh, (t.w - 1) * s.sw + s.kw
+
+
+def _micro_ops(t: ConvTiling, s: _Shape) -> int:
+    extents = sorted((t.co, t.ci, s.kh, s.kw, t.h, t.w))
+    count = 1
+    for extent in extents[:-2]:
+        count *= extent
+    return count
+
+
+def _cost(t: ConvTiling, s: _Shape, config: VtaConfig) -> tuple[float, int]:
+    """Modelled cycles: the slower of array and bus, plus what starting transfers costs."""
+    bus_bytes = (1 << config.log_bus_width) // 8
+    tiles = s.n * (s.co // t.co) * (s.h // t.h) * (s.w // t.w)
+    steps = tiles * (s.ci // t.ci)
+    rows, columns = _window(t, s)
+    inp = steps * t.ci * rows * columns * config.elem_bytes(MemType.INP)
+    wgt = steps * t.co * t.ci * s.kh * s.kw * config.elem_bytes(MemType.WGT)
+    out = tiles * t.co * t.h * t.w * config.elem_bytes(MemType.OUT)
+    macs = s.n * s.co * s.ci * s.h * s.w * s.kh * s.kw
+    array = macs + 2 * tiles * t.co * t.h * t.w
+    bus = (inp + wgt + out) / bus_bytes
+    started = steps * (config.dram_latency + 20) + tiles * 40
+    threads = t.co_threads * t.h_threads
+    # Threads hide the shorter of the two behind the longer; without them they add up.
+    time = max(array, bus) + started / threads if threads > 1 else array + bus + started
+    return time, steps
+
+

@@ -1,0 +1,53 @@
+"""What a template hands on: the scheduled tensor expression of one kernel and its constants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from compiler.te.schedule import Schedule
+from compiler.te.tensor import Tensor
+from vta_hw.spec.config import VtaConfig
+
+
+@dataclass(frozen=True)
+class KernelTemplate:
+    """A schedule over `params`, in order inputs, constants, output. `macs` as the model counts them.
+
+    `knobs` records the schedule choices (tile sizes, threads) for reports.
+    """
+
+    name: str
+    schedule: Schedule
+    params: tuple[Tensor, ...]
+    constants: Mapping[str, np.ndarray]
+    macs: int = 0
+    knobs: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Logical extents of an activation in packed layout [N/B][C/c][H][W][B][c]."""
+
+    name: str
+    n: int
+    c: int
+    h: int
+    w: int
+
+    def shape(self, config: VtaConfig) -> tuple[int, ...]:
+        """Extents of the six axes; batch and channels are padded to whole blocks."""
+        batch, block = config.batch, config.block_out
+        return (-(-self.n // batch), -(-self.c // block), self.h, self.w, batch, block)
+
+
+def pack_weights(weights: np.ndarray, config: VtaConfig) -> np.ndarray:
+    """[O, I, KH, KW] -> [O/o, I/i, KH, KW, o, i], zero-padded to whole blocks."""
+    o, i, kh, kw = weights.shape
+    bo, bi = config.block_out, config.block_in
+    padded = np.zeros((-(-o // bo) * bo, -(-i // bi) * bi, kh, kw), np.int8)
+    padded[:o, :i] = weights
+    blocked = padded.reshape(-1, bo, padded.shape[1] // bi, bi, kh, kw)
+    return np.ascontiguousarray(blocked.transpose(0, 2, 4, 5, 1, 3))
