@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import tomllib
@@ -13,6 +14,8 @@ from packaging.version import Version
 
 from tests.models import REPO
 
+LONGEST_FILE_LINES = 700
+LONGEST_FUNCTION_LINES = 80
 LARGEST_FILE_BYTES = 256 * 1024
 # Folders of one machine. A path in a message or an example is relative, or made at run time.
 ABSOLUTE_PATH = re.compile(r"(?<![\w.~-])/(?:home|root|work|Users|mnt|opt)/\w")
@@ -103,3 +106,20 @@ def test_makefile_has_the_targets_that_the_documents_name():
         named = set(re.findall(r"(?:`|^ +)make ([a-z-]+)", (REPO / document).read_text(), re.M))
         assert named & {"demo", "test"}, document
         assert named <= targets, document
+
+
+def test_functions_and_files_stay_short():
+    long = []
+    for name in _tracked():
+        if not name.endswith(".py"):
+            continue
+        text = (REPO / name).read_text()
+        lines = text.count("\n")
+        if lines > LONGEST_FILE_LINES:
+            long.append(f"{name}: {lines} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                if lines > LONGEST_FUNCTION_LINES:
+                    long.append(f"{name}:{node.lineno}: {node.name} has {lines} lines")
+    assert not long

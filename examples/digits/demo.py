@@ -60,7 +60,7 @@ def _listing(package: Package, console: Console) -> None:
     console.print(
         f"\nThe first {_LISTING_LINES} of {len(program.instructions)} instructions:", style="bold"
     )
-    for line in asm.disassemble(program).splitlines()[:_LISTING_LINES]:
+    for line in asm.disassemble_program(program).splitlines()[:_LISTING_LINES]:
         console.print(line, markup=False, highlight=False, overflow="crop", no_wrap=True)
 
 
