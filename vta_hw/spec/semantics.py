@@ -323,6 +323,10 @@ def execute(
                     pads.acc[ops.dst] = 0
                 else:
                     accumulate(pads.acc, pads.inp, pads.wgt, ops.dst, ops.src, ops.wgt)
+        case Alu(alu_opcode=AluOp.REQ):
+            held = _Held()
+            for ops in micro_ops(insn, pads):
+                _requantise(insn, pads.acc, ops, held)
         case Alu():
             for ops in micro_ops(insn, pads):
                 _alu(insn, pads.acc, ops)
@@ -374,28 +378,61 @@ def _rows(dram: IntArray, start: int, shape: tuple[int, ...], pitch_bytes: int) 
 
 def _alu(insn: Alu, acc: IntArray, ops: MicroOps) -> None:
     rule = ALU[AluOp(insn.alu_opcode)]
-    sources = [] if insn.use_imm else [ops.src + i for i in range(rule.sources)]
-    order = np.arange(len(ops.dst))
+    written_at, order, distinct = _writes(acc, ops.dst)
+    if insn.use_imm:
+        if distinct:
+            acc[ops.dst] = rule.apply(acc[ops.dst], insn.imm)
+            return
+    elif distinct and not _reads_back(written_at[ops.src], order):
+        acc[ops.dst] = rule.apply(acc[ops.dst], acc[ops.src])
+        return
+    if rule.fold is not None and (insn.use_imm or (written_at[ops.src] < 0).all()):
+        _fold(rule.fold, acc, ops.dst, insn.imm if insn.use_imm else acc[ops.src])
+        return
+    for dst, src in zip(ops.dst, ops.src, strict=True):
+        acc[dst] = rule.apply(acc[dst], insn.imm if insn.use_imm else acc[src])
+
+
+def _writes(acc: IntArray, dst: IntArray) -> tuple[IntArray, IntArray, bool]:
+    """Per ACC element its last write (-1: none); the numbers of all writes; if no dst repeats."""
+    order = np.arange(len(dst))
     written_at = np.full(len(acc), -1)
-    written_at[ops.dst] = order
-    distinct = bool((written_at[ops.dst] == order).all())
-    if distinct and not any(_reads_earlier(written_at[s], order) for s in sources):
-        acc[ops.dst] = _apply(rule, insn, acc[ops.dst], [acc[s] for s in sources])
-    elif rule.fold is not None and not any((written_at[s] >= 0).any() for s in sources):
-        _fold(rule.fold, acc, ops.dst, acc[sources[0]] if sources else insn.imm)
-    else:
-        for i, dst in enumerate(ops.dst):
-            acc[dst] = _apply(rule, insn, acc[dst], [acc[s[i]] for s in sources])
+    written_at[dst] = order
+    return written_at, order, bool((written_at[dst] == order).all())
 
 
-def _reads_earlier(written_at: IntArray, order: IntArray) -> bool:
-    return bool(((written_at >= 0) & (written_at < order)).any())
+def _reads_back(written_at: IntArray, read_at: IntArray) -> bool:
+    """Whether a read, by number of the step that makes it, comes after the write to its element."""
+    return bool(((written_at >= 0) & (written_at < read_at)).any())
 
 
-def _apply(rule: AluRule, insn: Alu, value: IntArray, operands: list[IntArray]) -> IntArray:
-    if rule.sources > 1:
-        return rule.apply(value, *operands, insn.imm)
-    return rule.apply(value, insn.imm if insn.use_imm else operands[0])
+@dataclass(slots=True)
+class _Held:
+    """REQ's parameters of the latest step: they are read again only when `src` changes."""
+
+    src: int = -1
+    vectors: tuple[IntArray, ...] = ()
+
+
+def _requantise(insn: Alu, acc: IntArray, ops: MicroOps, held: _Held) -> None:
+    changes = np.diff(ops.src, prepend=held.src) != 0
+    written_at, order, distinct = _writes(acc, ops.dst)
+    read_at = np.maximum.accumulate(np.where(changes, order, -1))
+    sources = [ops.src + i for i in range(ALU[AluOp.REQ].sources)]
+    if distinct and not any(_reads_back(written_at[source], read_at) for source in sources):
+        parameters = [acc[source] for source in sources]
+        for parameter, vector in zip(parameters, held.vectors, strict=False):
+            parameter[read_at < 0] = vector
+        held.src, held.vectors = int(ops.src[-1]), tuple(p[-1].copy() for p in parameters)
+        bias, multiplier, packed = parameters
+        acc[ops.dst] = req(acc[ops.dst], bias, multiplier, packed, insn.imm)
+        return
+    for dst, src in zip(ops.dst, ops.src, strict=True):
+        if src != held.src:
+            held.src = int(src)
+            held.vectors = tuple(acc[src + i].copy() for i in range(len(sources)))
+        bias, multiplier, packed = held.vectors
+        acc[dst] = req(acc[dst], bias, multiplier, packed, insn.imm)
 
 
 def _fold(fold: np.ufunc, acc: IntArray, dst: IntArray, operand: IntArray | int) -> None:
