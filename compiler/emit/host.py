@@ -203,8 +203,8 @@ class _FunctionBuilder:
         at_entry = ir.IRBuilder(self.entry)
         if buffer.size_bytes <= _STACK_BYTES_MAX:
             count = int(np.prod(buffer.shape, dtype=np.int64))
-            array = ir.ArrayType(memory_type(buffer.dtype), max(1, count))
-            pointer = at_entry.alloca(array, name=buffer.name)
+            element = memory_type(buffer.dtype)
+            pointer = at_entry.alloca(element, ir.Constant(I64, max(1, count)), buffer.name)
             pointer.align = _ALIGNMENT_BYTES
             return pointer
         malloc = self._runtime("malloc", ir.PointerType(), I64)
