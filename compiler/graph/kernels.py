@@ -15,6 +15,7 @@ from compiler.errors import GraphError
 from compiler.graph import numerics
 from compiler.graph.ir import Quant, TensorType
 from compiler.graph.shapes import channel_axis
+from compiler.graph.softmax import softmax_int8
 
 Array = np.ndarray[Any, Any]
 Values = Sequence[Array]
@@ -174,17 +175,6 @@ def softmax(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Arra
     """exp(x - max) / sum along the last axis, quantised; how is said by `mode`."""
     match attrs["mode"]:
         case "litert":
-            return _softmax_litert(values[0], types[0], out, attrs["beta"])
+            return softmax_int8(values[0], attrs["table"])
         case mode:
-            raise GraphError(f"softmax mode must be litert or float, not {mode!r}")
-
-
-def _softmax_litert(x: Array, type_: TensorType, out: TensorType, beta: float) -> Array:
-    """LiteRT's int8 kernel: a float32 table of exponentials, summed in order."""
-    table = numerics.softmax_table(quant_of(type_).scale[0], beta)
-    index = x.astype(np.int64)
-    exps = table[255 - index.max(axis=-1, keepdims=True) + index]
-    total = np.cumsum(exps, axis=-1, dtype=np.float32)[..., -1:]
-    inverse = np.float32(1) / (total * quant_of(out).scale[0])
-    rounded = np.floor(exps * inverse + np.float32(0.5)).astype(np.int64)
-    return np.clip(rounded + zero_point_of(out), -128, 127).astype(np.int8)
+            raise GraphError(f"softmax mode must be litert, not {mode!r}")

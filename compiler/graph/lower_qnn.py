@@ -17,6 +17,7 @@ from compiler.graph.ir import Graph, Node, Tensor, TensorType
 from compiler.graph.kernels import quant_of, zero_point_of
 from compiler.graph.numerics import Multiplier, quantize_multiplier, quantize_real
 from compiler.graph.ops import check_graph
+from compiler.graph.softmax import exp_table
 
 NUMERICS = ("litert-ref", "ort")
 _DEFAULT = {"tflite": "litert-ref", "onnx": "ort"}
@@ -171,8 +172,12 @@ def _lower_clip(graph: Graph, node: Node, numerics: str) -> tuple[list[Node], li
 
 
 def _lower_softmax(graph: Graph, node: Node, numerics: str) -> tuple[list[Node], list[Tensor]]:
-    mode = "float" if numerics == "ort" else "litert"
-    attrs = {**node.attrs, "mode": mode}
+    beta = node.attrs["beta"]
+    try:
+        table = exp_table(quant_of(graph.type_of(node.inputs[0])).scale[0], beta)
+    except ValueError as error:
+        raise GraphError(f"node {node.name!r}: {error}; quantise its input again") from None
+    attrs = {"mode": "litert", "beta": beta, "table": table}
     return [Node(node.name, "softmax", node.inputs, node.outputs, attrs, node.source)], []
 
 

@@ -96,10 +96,3 @@ def _round_half_away(value: float) -> int:
 def quantize_real(value: float, scale: np.float32, zero_point: int) -> int:
     """The quantised value of a real number, in float32, ties away from zero (not clamped)."""
     return zero_point + _round_half_away(float(np.float32(value) / np.float32(scale)))
-
-
-def softmax_table(scale: np.float32, beta: float) -> Array:
-    """exp of every difference of int8 inputs: entry i is exp(-scale * beta * (255 - i))."""
-    factor = -np.float32(scale) * np.float32(beta)
-    differences = np.arange(255, -1, -1).astype(np.float32)
-    return np.exp((factor * differences).astype(np.float64)).astype(np.float32)

@@ -17,7 +17,7 @@ max_pool2d     kernel, strides, pads, layout, clamp_min, clamp_max
 avg_pool2d     the same and mode "litert", count_include_pad
 clip           min, max (quantised)
 reshape        shape
-softmax        mode "litert" or "float", beta
+softmax        mode "litert", beta, table (int32[256]: exp(-scale * beta * index) in Q0.31)
 quantize       float32 -> int8; rounding "even" or "away"
 dequantize     int8 -> float32
 =============  ==============================================================================
