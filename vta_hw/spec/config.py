@@ -113,7 +113,7 @@ class VtaConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], name: str = "unnamed") -> VtaConfig:
         """Build from upstream's JSON keys; unknown keys and values out of range are refused."""
-        known = {*_RANGES, *_TEXT_KEYS, *_FIXED_WIDTHS, *_OWN_DEFAULTS}
+        known = config_keys()
         for key in values:
             if key not in known:
                 raise ConfigError(
@@ -122,11 +122,10 @@ class VtaConfig:
                 )
         merged = {**_OWN_DEFAULTS, **_FIXED_WIDTHS, **values}
         _check_values(merged, name)
-        block = merged.get("LOG_BLOCK")
         return cls(
             log_batch=merged.get("LOG_BATCH", 0),
-            log_block_in=merged.get("LOG_BLOCK_IN", block),
-            log_block_out=merged.get("LOG_BLOCK_OUT", block),
+            log_block_in=merged["LOG_BLOCK_IN" if "LOG_BLOCK_IN" in merged else "LOG_BLOCK"],
+            log_block_out=merged["LOG_BLOCK_OUT" if "LOG_BLOCK_OUT" in merged else "LOG_BLOCK"],
             log_uop_buff=merged["LOG_UOP_BUFF_SIZE"],
             log_inp_buff=merged["LOG_INP_BUFF_SIZE"],
             log_wgt_buff=merged["LOG_WGT_BUFF_SIZE"],
@@ -271,7 +270,7 @@ class VtaConfig:
 
     @cached_property
     def program_hash(self) -> str:
-        """16 hex digits over the keys that a program's meaning depends on (timing keys left out)."""
+        """16 hex digits over the keys that a program's meaning depends on, not those of timing."""
         return _digest({k: v for k, v in self.to_dict().items() if k not in _TIMING_KEYS})
 
 
@@ -279,6 +278,16 @@ def named_configs() -> tuple[str, ...]:
     """Names that `VtaConfig.load` knows."""
     folder = resources.files("vta_hw.spec") / "configs"
     return tuple(sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".json")))
+
+
+def config_keys() -> Mapping[str, str]:
+    """Every key that a configuration may have, with the values it takes, as text."""
+    return {
+        **dict.fromkeys(_TEXT_KEYS, "text"),
+        **{key: str(fixed) for key, fixed in _FIXED_WIDTHS.items()},
+        **{key: f"{least}..{greatest}" for key, (least, greatest) in _RANGES.items()},
+        "EXTENSIONS": f"any of {', '.join(EXTENSIONS)}",
+    }
 
 
 def _digest(values: Mapping[str, Any]) -> str:

@@ -8,11 +8,11 @@ at fixed positions and exist only in configs that name the extension.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -127,7 +127,7 @@ def bits(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instruction:
-    """Fields that every instruction begins with (prev / next as seen by the instruction's stage)."""
+    """Fields that every instruction begins with; prev and next are as seen by its stage."""
 
     OPCODE: ClassVar[int] = -1
 
@@ -278,13 +278,17 @@ class Slot:
         return self.low + self.width - 1
 
 
-@lru_cache(maxsize=256)
 def layout(form: type[Any], config: VtaConfig) -> tuple[Slot, ...]:
     """Bit positions of all fields of an instruction class, or of `MicroOp`, in `config`.
 
     Fields of extensions that the config lacks are left out. No range is checked here:
     `check_layouts` did so when the config was built.
     """
+    return _layout(cast(Hashable, form), config)
+
+
+@lru_cache(maxsize=256)
+def _layout(form: Any, config: VtaConfig) -> tuple[Slot, ...]:
     unit = UOP_BITS if form is MicroOp else WORD_BITS
     slots, position = [], 0
     for item in fields(form):
@@ -358,7 +362,7 @@ def _sum(slots: Iterable[Slot]) -> str:
     return " + ".join(f"{slot.width} ({slot.name})" for slot in slots)
 
 
-# -- encoding ---------------------------------------------------------------------------------------
+# -- encoding -------------------------------------------------------------------------------------
 
 
 def _pack(value: Any, form: type[Any], config: VtaConfig) -> int:
@@ -381,12 +385,12 @@ def _unpack(word: int, form: type[Any], config: VtaConfig) -> dict[str, Any]:
         number = word >> slot.low & ((1 << slot.width) - 1)
         if slot.signed and number >> (slot.width - 1):
             number -= 1 << slot.width
-        values[slot.name] = bool(number) if _is_flag(form, slot.name) else number
+        values[slot.name] = bool(number) if _is_flag(cast(Hashable, form), slot.name) else number
     return values
 
 
 @lru_cache(maxsize=512)
-def _is_flag(form: type[Any], name: str) -> bool:
+def _is_flag(form: Any, name: str) -> bool:
     return any(item.name == name and item.default is False for item in fields(form))
 
 
@@ -398,8 +402,8 @@ def encode(insn: Instruction, config: VtaConfig) -> int:
         extension = item.metadata.get("extension")
         if extension and getattr(insn, item.name) and not config.has(extension):
             raise EncodingError(
-                f"{type(insn).__name__}.{item.name} needs the extension {extension!r}, which config "
-                f"{config.name!r} lacks"
+                f"{type(insn).__name__}.{item.name} needs the extension {extension!r}, which "
+                f"config {config.name!r} lacks"
             )
     return _pack(insn, type(insn), config)
 
@@ -450,7 +454,7 @@ def decode_all(stream: bytes, config: VtaConfig) -> list[Instruction]:
     ]
 
 
-# -- routing and tokens -------------------------------------------------------------------------------
+# -- routing and tokens ---------------------------------------------------------------------------
 
 _COMPUTE_LOADS = frozenset({MemType.UOP, MemType.ACC, MemType.ACC_8BIT})
 
@@ -484,7 +488,7 @@ TOKEN_FLAGS: Mapping[Stage, Mapping[str, TokenQueue]] = {
         "push_prev": TokenQueue.STORE_TO_COMPUTE,
     },
 }
-"""Which counter each dependency flag of a stage touches; a flag that is not listed is illegal there."""
+"""Which counter each dependency flag of a stage touches; one that is absent is illegal there."""
 
 
 def pops(insn: Instruction) -> tuple[TokenQueue, ...]:

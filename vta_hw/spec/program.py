@@ -64,7 +64,7 @@ class Program:
             if not 0 <= relocation.index < len(self.instructions):
                 raise ProgramError(f"relocation of instruction {relocation.index}, which is absent")
             if not isinstance(self.instructions[relocation.index], isa.Load | isa.Store):
-                raise ProgramError(f"instruction {relocation.index} has no DRAM address to relocate")
+                raise ProgramError(f"instruction {relocation.index} has no DRAM address to fill in")
 
     def source(self, index: int) -> str:
         """Where instruction `index` comes from, or an empty string."""
@@ -103,7 +103,7 @@ class Program:
         )
         return steps * self.config.macs_per_cycle
 
-    # -- serialisation ------------------------------------------------------------------------------
+    # -- serialisation ----------------------------------------------------------------------------
 
     def to_members(self) -> dict[str, bytes]:
         """The program as named byte strings for a package; `from_members` reads them back."""
