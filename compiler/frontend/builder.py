@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +46,9 @@ class GraphBuilder:
         """Make a tensor known. Declaring it again with the same type changes nothing."""
         known = self._tensors.get(name)
         if known is None:
-            if type_.size_bytes > MAX_TENSOR_BYTES:
-                raise self.error(
-                    f"tensor {name!r} of shape {type_.shape} is larger than {MAX_TENSOR_BYTES} "
-                    "bytes; use a smaller network"
+            if math.prod(type_.shape) * np.dtype(type_.dtype).itemsize > MAX_TENSOR_BYTES:
+                raise Unsupported(
+                    f"tensor {name!r} of shape {type_.shape} is above {MAX_TENSOR_BYTES} bytes"
                 )
             self._tensors[name] = Tensor(name, type_)
         return name
@@ -55,6 +56,20 @@ class GraphBuilder:
     def type_of(self, name: str) -> TensorType:
         """Type of a declared tensor."""
         return self._tensors[name].type
+
+    def set_quant(self, name: str, quant: Quant) -> None:
+        """Complete the type of a tensor that was declared without quantisation."""
+        tensor = self._tensors[name]
+        self._tensors[name] = replace(tensor, type=replace(tensor.type, quant=quant))
+
+    def infer_shape(
+        self, op: str, inputs: Sequence[str], attrs: Mapping[str, Any]
+    ) -> tuple[int, ...]:
+        """Shape of an operator's result, by its rule."""
+        try:
+            return OPS[op].infer([self.type_of(name) for name in inputs], attrs)[0]
+        except GraphError as error:
+            raise Unsupported(str(error)) from None
 
     def constant(self, name: str, data: Array, quant: Quant | None = None, layout: str = "") -> str:
         """Add a constant; a name that holds something else already gets a suffix."""

@@ -147,17 +147,11 @@ def reshape(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Arra
 def quantize(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
     """round(x / scale) + zero point, ties as `rounding` says ("even" or "away"), saturated."""
     quant = quant_of(out)
-    real = values[0].astype(np.float32) / quant.scale[0]
-    # A NaN has no quantised value; the runtimes' vector conversions give the least one.
-    real = np.nan_to_num(real, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
-    match attrs["rounding"]:
-        case "even":
-            rounded = np.rint(real)
-        case "away":
-            rounded = np.copysign(np.floor(np.abs(real).astype(np.float64) + 0.5), real)
-        case rounding:
-            raise GraphError(f"quantize rounding must be even or away, not {rounding!r}")
-    return np.clip(rounded + int(quant.zero_point[0]), -128, 127).astype(np.int8)
+    ties = attrs["rounding"]
+    if ties not in ("even", "away"):
+        raise GraphError(f"quantize rounding must be even or away, not {ties!r}")
+    zero_point = quant.zero_point.astype(np.int8)[0]
+    return numerics.quantize_to(values[0], quant.scale[0], zero_point, ties == "away")
 
 
 def dequantize(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:

@@ -93,6 +93,19 @@ def _round_half_away(value: float) -> int:
     return magnitude if value >= 0 else -magnitude
 
 
+def quantize_to(x: Array, scale: Array, zero_point: Array, ties_away: bool = False) -> Array:
+    """round(x / scale) + zero point, saturated to the zero point's type; ties to even or away."""
+    info = np.iinfo(zero_point.dtype)
+    # A NaN has no quantised value; the runtimes' vector conversions give the least one.
+    real = np.nan_to_num(x.astype(np.float32) / scale, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+    if ties_away:
+        rounded = np.copysign(np.floor(np.abs(real).astype(np.float64) + 0.5), real)
+    else:
+        rounded = np.rint(real)
+    moved = rounded + zero_point.astype(np.float32)
+    return np.clip(moved, info.min, info.max).astype(zero_point.dtype)
+
+
 def quantize_real(value: float, scale: np.float32, zero_point: int) -> int:
     """The quantised value of a real number, in float32, ties away from zero (not clamped)."""
     return zero_point + _round_half_away(float(np.float32(value) / np.float32(scale)))
