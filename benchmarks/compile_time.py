@@ -18,13 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 import vta
-from runtime.executor import Executor
-from runtime.package import Package
 
 REPO = Path(__file__).resolve().parent.parent
 DIGITS = REPO / "examples" / "digits" / "digits_int8.onnx"
@@ -79,28 +76,14 @@ def _compile(model: Path, config: str, package: Path) -> tuple[float, float]:
     return process_s, float(run.stdout)
 
 
-def _random_inputs(package: Package) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    inputs = {}
-    for name in package.inputs:
-        tensor = package.tensors[name]
-        dtype = np.dtype(tensor.face_dtype)
-        if dtype.kind == "f":
-            inputs[name] = rng.uniform(-1, 1, tensor.shape).astype(dtype)
-        else:
-            limits = np.iinfo(dtype)
-            inputs[name] = rng.integers(limits.min, limits.max, tensor.shape, dtype, endpoint=True)
-    return inputs
-
-
 def measure(network: str, model: Path, config: str, repeats: int) -> Measurement:
     """Compile in `repeats` fresh processes, then run `repeats` times."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.vta"
         compiled = [_compile(model, config, path) for _ in range(repeats)]
-        package = Package.load(path)
-    executor = Executor(package)
-    inputs = _random_inputs(package)
+        package = vta.Package.load(path)
+    executor = vta.load(package)
+    inputs = vta.random_inputs(package)
     # The first run decodes the program and is not counted.
     executor.run(inputs)
     outcomes = [executor.run(inputs) for _ in range(repeats)]
@@ -124,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     variable = os.environ.get("VTA_MLPERF_TINY")
     folder = options.models or (Path(variable) if variable else None)
 
-    table = Table(title=f"medians of {options.repeats}, vta-kit {vta.__version__}")
+    table = Table(title=f"medians of {options.repeats}")
     for heading in ("network", "config"):
         table.add_column(heading)
     for heading in ("process, s", "compile, s", "run, ms", "MACs", "M MAC/s"):

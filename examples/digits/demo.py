@@ -17,17 +17,14 @@ from rich.table import Table
 
 import vta
 from examples.digits import data, judge
-from runtime.executor import Executor
-from runtime.package import Package
-from vta_hw.spec import asm
 
 MODEL = Path(__file__).with_name("digits_int8.onnx")
 _LISTING_LINES = 16
 
 
-def _predict(package: Package, images: np.ndarray, console: Console) -> np.ndarray:
+def _predict(package: vta.Package, images: np.ndarray, console: Console) -> np.ndarray:
     """The class that the simulated accelerator gives each image."""
-    executor = Executor(package, device="functional")
+    executor = vta.load(package, device="functional")
     (name,), (output,) = package.inputs, package.outputs
     classes = np.empty(len(images), np.int64)
     with Progress(console=console, transient=True) as progress:
@@ -42,7 +39,7 @@ def _predict_by_judge(images: np.ndarray) -> np.ndarray:
     return np.array([runtime.run({"image": image[None]})["logits"].argmax() for image in images])
 
 
-def _layers(package: Package) -> Table:
+def _layers(package: vta.Package) -> Table:
     table = Table(title="What became of each operator")
     for heading in ("layer", "operator", "where"):
         table.add_column(heading, overflow="fold")
@@ -55,12 +52,12 @@ def _layers(package: Package) -> Table:
     return table
 
 
-def _listing(package: Package, console: Console) -> None:
+def _listing(package: vta.Package, console: Console) -> None:
     program = package.programs[0]
     console.print(
         f"\nThe first {_LISTING_LINES} of {len(program.instructions)} instructions:", style="bold"
     )
-    for line in asm.disassemble_program(program).splitlines()[:_LISTING_LINES]:
+    for line in vta.disassemble(program).splitlines()[:_LISTING_LINES]:
         console.print(line, markup=False, highlight=False, overflow="crop", no_wrap=True)
 
 
