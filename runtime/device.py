@@ -27,8 +27,10 @@ class Device(ABC):
 
     name: str
 
-    def __init__(self, config: VtaConfig) -> None:
+    def __init__(self, config: VtaConfig, *, report_uninitialised: bool = False) -> None:
+        """With `report_uninitialised`, results carry a note per read of SRAM nothing wrote."""
         self.config = config
+        self.report_uninitialised = report_uninitialised
 
     @abstractmethod
     def alloc(self, size_bytes: int) -> int:
@@ -65,10 +67,11 @@ def device_names() -> tuple[str, ...]:
     return tuple(_DEVICES)
 
 
-def open_device(name: str, config: VtaConfig) -> Device:
-    """A fresh device of this kind for `config`."""
+def open_device(name: str, config: VtaConfig, *, report_uninitialised: bool = False) -> Device:
+    """A fresh device of this kind for `config`; see `Device` for the option."""
     if name not in _DEVICES:
         raise DeviceError(f"device must be one of {', '.join(_DEVICES)}, not {name!r}")
     module, _, kind = _DEVICES[name].partition(":")
-    device: Device = getattr(importlib.import_module(module), kind)(config)
+    make = getattr(importlib.import_module(module), kind)
+    device: Device = make(config, report_uninitialised=report_uninitialised)
     return device

@@ -252,6 +252,11 @@ class Package:
             raise PackageError(f"package {origin!r} is malformed: {error}") from error
 
 
+def is_package(data: bytes) -> bool:
+    """Whether a file's contents are meant to be a package, sound or not."""
+    return data.startswith(_ZIP_MAGIC) or _MAGIC in data[-_TRAILER_BYTES:]
+
+
 def write_atomically(path: str | Path, data: bytes) -> None:
     """Write a file through a temporary one beside it, so that no partial file is ever left."""
     target = Path(path)

@@ -1,0 +1,92 @@
+"""The public face of the kit: compile networks for VTA, run them, look inside.
+
+>>> import vta
+>>> compiled = vta.compile("model.tflite", config="default")      # doctest: +SKIP
+>>> network = vta.load(compiled.package)                           # doctest: +SKIP
+>>> network.run({"input": array}).outputs                          # doctest: +SKIP
+
+Names are imported when they are first used, so that ``import vta`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runtime.device import Device, device_names, open_device
+    from runtime.executor import Executor, Outcome
+    from runtime.package import LayerRow, Package, TensorInfo
+    from vta.api import (
+        Execution,
+        compile,
+        config,
+        disassemble,
+        execute,
+        load,
+        random_inputs,
+    )
+    from vta_hw.spec.config import VtaConfig as Config
+    from vta_hw.spec.config import named_configs
+    from vta_hw.spec.errors import VtaKitError
+    from vta_hw.spec.program import Program
+    from vta_hw.spec.result import RunResult
+
+__all__ = [
+    "Config",
+    "Device",
+    "Execution",
+    "Executor",
+    "LayerRow",
+    "Outcome",
+    "Package",
+    "Program",
+    "RunResult",
+    "TensorInfo",
+    "VtaKitError",
+    "compile",
+    "config",
+    "device_names",
+    "disassemble",
+    "execute",
+    "load",
+    "named_configs",
+    "open_device",
+    "random_inputs",
+]
+
+_HOMES = {
+    "Config": "vta_hw.spec.config:VtaConfig",
+    "Device": "runtime.device",
+    "Execution": "vta.api",
+    "Executor": "runtime.executor",
+    "LayerRow": "runtime.package",
+    "Outcome": "runtime.executor",
+    "Package": "runtime.package",
+    "Program": "vta_hw.spec.program",
+    "RunResult": "vta_hw.spec.result",
+    "TensorInfo": "runtime.package",
+    "VtaKitError": "vta_hw.spec.errors",
+    "compile": "vta.api",
+    "config": "vta.api",
+    "device_names": "runtime.device",
+    "disassemble": "vta.api",
+    "execute": "vta.api",
+    "load": "vta.api",
+    "named_configs": "vta_hw.spec.config",
+    "open_device": "runtime.device",
+    "random_inputs": "vta.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, original = _HOMES[name].partition(":")
+    value = getattr(importlib.import_module(module), original or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

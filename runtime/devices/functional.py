@@ -25,8 +25,9 @@ class FunctionalDevice(Device):
 
     name = "functional"
 
-    def __init__(self, config: VtaConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: VtaConfig, *, report_uninitialised: bool = False) -> None:
+        """A device without any allocated DRAM."""
+        super().__init__(config, report_uninitialised=report_uninitialised)
         self._dram = np.zeros(0, np.uint8)
         self._used_bytes = 0
         # A program is kept beside its instructions so that its id stays its own.
@@ -72,12 +73,17 @@ class FunctionalDevice(Device):
                 f"config {self.config.name!r}; compile it for that config"
             )
         return functional.run(
-            self.config, self._instructions(program, addresses), self._dram[: self._used_bytes]
+            self.config,
+            self._instructions(program, addresses),
+            self._dram[: self._used_bytes],
+            report_uninitialised=self.report_uninitialised,
         )
 
     def run_stream(self, stream: bytes, image: np.ndarray) -> RunResult:
         """Run raw instructions on `image` alone."""
-        return functional.run(self.config, stream, image)
+        return functional.run(
+            self.config, stream, image, report_uninitialised=self.report_uninitialised
+        )
 
     def _instructions(
         self, program: Program, addresses: Mapping[str, int]

@@ -1,0 +1,175 @@
+"""What the commands do, as functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runtime.device import open_device
+from runtime.executor import Executor
+from runtime.package import Package, is_package
+from vta_hw.spec import asm
+from vta_hw.spec.config import VtaConfig
+from vta_hw.spec.errors import ConfigError, VtaKitError
+from vta_hw.spec.program import Program
+from vta_hw.spec.result import RunResult
+
+if TYPE_CHECKING:
+    # The compiler is not needed to run a package.
+    from compiler.driver import CompileResult
+
+ConfigLike = VtaConfig | str | Path
+
+
+class UsageError(VtaKitError):
+    """Arguments that do not fit together, or a file that cannot be read or written."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What a raw instruction stream did: the verdict, and DRAM afterwards (uint8)."""
+
+    result: RunResult
+    dram: np.ndarray
+
+
+def config(source: ConfigLike = "default", settings: Iterable[str] = ()) -> VtaConfig:
+    """A configuration by name or JSON file, with ``KEY=VALUE`` settings applied."""
+    loaded = source if isinstance(source, VtaConfig) else VtaConfig.load(source)
+    return loaded.override(settings)
+
+
+def compile(
+    model: str | Path,
+    config: ConfigLike = "default",
+    *,
+    numerics: str | None = None,
+    settings: Iterable[str] = (),
+    dump_dir: str | Path | None = None,
+    host_triple: str | None = None,
+) -> CompileResult:
+    """Compile a .tflite or .onnx network; ``.package`` of the result is the compiled network.
+
+    `numerics` names the runtime whose results are wanted (by default the format's own). `dump_dir`
+    gets every intermediate form. `host_triple` is the LLVM triple of the machine that will do the
+    host operators (by default this one).
+    """
+    from compiler.driver import compile_model
+
+    return compile_model(
+        Path(model),
+        config_of(config, settings),
+        numerics=numerics,
+        dump_dir=None if dump_dir is None else Path(dump_dir),
+        host_triple=host_triple,
+    )
+
+
+# `compile` and others have a parameter of this name.
+config_of = config
+
+
+def load(
+    package: str | Path | Package,
+    device: str = "functional",
+    *,
+    config: ConfigLike | None = None,
+    report_uninitialised: bool = False,
+) -> Executor:
+    """A compiled network ready to ``run``.
+
+    `config` is of the device, if it differs from the package's in timing. With
+    `report_uninitialised` the result's notes name reads of SRAM that nothing wrote.
+    """
+    whole = package if isinstance(package, Package) else Package.load(package)
+    chosen = whole.config if config is None else config_of(config)
+    return Executor(whole, open_device(device, chosen, report_uninitialised=report_uninitialised))
+
+
+def execute(
+    insns: bytes,
+    dram: np.ndarray | bytes,
+    config: ConfigLike = "default",
+    device: str = "functional",
+    *,
+    report_uninitialised: bool = False,
+) -> Execution:
+    """Run a raw stream of 16-byte instructions on a DRAM image that starts at address 0.
+
+    `dram` itself is not changed. A fault is a result here, no exception.
+    """
+    source = np.frombuffer(dram, np.uint8) if isinstance(dram, bytes) else np.asarray(dram)
+    if source.dtype != np.uint8 or source.ndim != 1:
+        raise UsageError(
+            f"a DRAM image must be bytes or a uint8 array with one axis, not {source.dtype} of "
+            f"shape {source.shape}"
+        )
+    image = source.copy()
+    chosen = open_device(device, config_of(config), report_uninitialised=report_uninitialised)
+    return Execution(chosen.run_stream(bytes(insns), image), image)
+
+
+def disassemble(
+    source: str | Path | Package | Program | bytes, config: ConfigLike | None = None
+) -> str:
+    """A listing of a package, a program, or a raw stream (bytes or a file).
+
+    A raw stream is read as `config` (default: ``default``) says. A package knows its own config;
+    one given besides must be equal in everything but timing.
+    """
+    if isinstance(source, Package | Program):
+        return _listing(source, config)
+    data = source if isinstance(source, bytes) else read_bytes(source)
+    if not is_package(data):
+        return asm.disassemble(data, config_of("default" if config is None else config))
+    origin = "package" if isinstance(source, bytes) else str(source)
+    return _listing(Package.from_bytes(data, origin), config)
+
+
+def _listing(source: Package | Program, config: ConfigLike | None) -> str:
+    if config is not None:
+        given = config_of(config)
+        if given.program_hash != source.config.program_hash:
+            raise ConfigError(
+                f"config {given.name!r} does not match what was compiled for config "
+                f"{source.config.name!r}; leave --config out"
+            )
+    if isinstance(source, Program):
+        return asm.disassemble_program(source)
+    count = len(source.programs)
+    return "\n".join(
+        f"; program {index} of {count}, {len(program.instructions)} instructions\n"
+        + asm.disassemble_program(program)
+        for index, program in enumerate(source.programs)
+    )
+
+
+def random_inputs(package: Package, seed: int = 0) -> dict[str, np.ndarray]:
+    """Arrays for all inputs: integers over their whole range, floats normally distributed."""
+    rng = np.random.default_rng(seed)
+    inputs = {}
+    for name in package.inputs:
+        tensor = package.tensors[name]
+        dtype = np.dtype(tensor.face_dtype)
+        if dtype.kind == "f":
+            inputs[name] = rng.standard_normal(tensor.shape).astype(dtype)
+        elif dtype.kind == "b":
+            inputs[name] = rng.integers(0, 2, tensor.shape).astype(dtype)
+        else:
+            info = np.iinfo(dtype)
+            inputs[name] = rng.integers(info.min, info.max, tensor.shape, dtype, endpoint=True)
+    return inputs
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """A file's contents; `UsageError` if it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"file {str(path)!r} cannot be read: {error.strerror or error}; name a file that exists"
+        ) from error

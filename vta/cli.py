@@ -1,0 +1,304 @@
+"""The command ``vta``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from runtime.executor import Executor, ProgramFaultError
+from runtime.package import Package, write_atomically
+from vta import api, files, show
+from vta_hw.spec.config import named_configs
+from vta_hw.spec.errors import VtaKitError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Compile int8 networks for the VTA accelerator, run them, look inside.",
+)
+
+
+class Which(StrEnum):
+    """Which tensors `vta run` gives."""
+
+    MODEL = "model"
+    ALL = "all"
+
+
+ConfigOption = Annotated[str, typer.Option(help="named configuration or JSON file")]
+MaybeConfig = Annotated[str | None, typer.Option(help="named configuration or JSON file")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="override one key of the configuration"),
+]
+DeviceOption = Annotated[str, typer.Option(help="what runs the programs")]
+JsonOption = Annotated[bool, typer.Option("--json", help="end with one line of JSON")]
+UninitialisedOption = Annotated[
+    bool, typer.Option(help="note every read of SRAM that the run has not written")
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status: 0 fine, 2 usage, 3 fault, 4 deadlock."""
+    try:
+        status = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+    except VtaKitError as error:
+        return _complain(str(error))
+    except typer.TyperException as error:
+        return _complain(f"{error.format_message().rstrip('.')}; see vta --help")
+    except typer.Abort:
+        return _complain("interrupted")
+    return int(status or show.EXIT_OK)
+
+
+def _complain(text: str) -> int:
+    show.note("vta: " + " ".join(text.split()))
+    return show.EXIT_USAGE
+
+
+@contextmanager
+def _progress(text: str) -> Iterator[None]:
+    """A spinner on standard error while something takes time, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(text):
+        yield
+
+
+@app.command("compile")
+def compile_command(
+    model: Annotated[Path, typer.Argument(help=".tflite or .onnx file")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="the package to write")],
+    config: ConfigOption = "default",
+    settings: SetOption = None,
+    numerics: Annotated[
+        str | None,
+        typer.Option(help="runtime to be equal to: litert-ref or ort"),
+    ] = None,
+    dump: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="folder for every intermediate form"),
+    ] = None,
+    timing: Annotated[bool, typer.Option(help="print the time of every pass")] = False,
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="TRIPLE", help="machine for the host operators"),
+    ] = None,
+) -> None:
+    """Compile a network to one package file."""
+    with _progress(f"compiling {model.name}"):
+        compiled = api.compile(
+            model,
+            config,
+            numerics=numerics,
+            settings=settings or (),
+            dump_dir=dump,
+            host_triple=host,
+        )
+        package = compiled.package
+        package.save(output)
+    if timing:
+        total = sum(seconds for _, seconds in compiled.timings)
+        rows = [(name, seconds * 1e3) for name, seconds in (*compiled.timings, ("total", total))]
+        show.write_table(show.table("time per pass", ("pass", "ms"), rows))
+    for row in package.layers:
+        if row.where == "host":
+            show.write(f"on the host: {row.name} ({row.op}): {row.reason}")
+    for text in package.notes:
+        show.write(f"note: {text}")
+    instructions = sum(len(program.instructions) for program in package.programs)
+    show.write(
+        f"wrote {output}: {package.model} for config {package.config.name}, numerics "
+        f"{package.numerics}, {instructions:,} instructions"
+    )
+
+
+@app.command("run")
+def run_command(
+    package: Annotated[Path, typer.Argument(help="file that `vta compile` wrote")],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="NAME=X.npy", help="value of one input"),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--inputs", metavar="DIR", help="folder with NAME.npy for every input"),
+    ] = None,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="write NAME.npy for every output"),
+    ] = None,
+    outputs: Annotated[Which, typer.Option(help="the model's outputs, or every tensor")] = (
+        Which.MODEL
+    ),
+    seed: Annotated[int, typer.Option(help="of the random input when none is given")] = 0,
+    device: DeviceOption = "functional",
+    config: MaybeConfig = None,
+    report_uninitialised: UninitialisedOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Run a compiled network."""
+    loaded = Package.load(package)
+    values, origin = _inputs(loaded, inputs or [], folder, seed)
+    executor = api.load(loaded, device, config=config, report_uninitialised=report_uninitialised)
+    return _run(executor, values, outputs, output_dir, origin if as_json else None)
+
+
+def _inputs(
+    package: Package, settings: Sequence[str], folder: Path | None, seed: int
+) -> tuple[dict[str, np.ndarray], str]:
+    """Input arrays, and where they come from."""
+    if folder is not None:
+        if settings:
+            raise api.UsageError("give either --input or --inputs, not both")
+        return files.read_folder(package, folder), str(folder)
+    if settings:
+        return files.read_named(package, settings), ", ".join(settings)
+    if seed < 0:
+        raise api.UsageError(f"--seed must be at least 0, not {seed}")
+    origin = f"random (seed {seed})"
+    show.note(f"no --input given: the input is {origin}")
+    return api.random_inputs(package, seed), origin
+
+
+def _run(
+    executor: Executor,
+    values: dict[str, np.ndarray],
+    outputs: Which,
+    output_dir: Path | None,
+    json_origin: str | None,
+) -> int:
+    package = executor.package
+    more = {
+        "host_macs": package.host_macs,
+        "host_operators": list(package.host_operators),
+        "device": executor.device.name,
+        "config": executor.device.config.name,
+        "exact": package.exact,
+        "input": json_origin,
+    }
+    start = time.perf_counter()
+    try:
+        with _progress(f"running {package.model}"):
+            outcome = executor.run(values, "all" if outputs is Which.ALL else "model")
+    except ProgramFaultError as error:
+        show.note(f"vta: {error}")
+        if json_origin is not None:
+            wall_s = time.perf_counter() - start
+            show.write_json(show.run_record(error.result, wall_s, **more))
+        return show.exit_status(error.result.status)
+    if output_dir is not None:
+        files.write_folder(output_dir, outcome.outputs)
+    show.write_arrays(outcome.outputs)
+    show.write_result(outcome.result, outcome.wall_s)
+    if json_origin is not None:
+        show.write_json(show.run_record(outcome.result, outcome.wall_s, **more))
+    return show.EXIT_OK
+
+
+@app.command("exec")
+def exec_command(
+    insns: Annotated[Path, typer.Option(help="16-byte little-endian instructions")],
+    dram: Annotated[Path, typer.Option(help="DRAM image from address 0")],
+    out: Annotated[Path, typer.Option(help="the image afterwards, of the same size")],
+    config: ConfigOption = "default",
+    settings: SetOption = None,
+    device: DeviceOption = "functional",
+    report_uninitialised: UninitialisedOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Run a raw instruction stream on a DRAM image.
+
+    The image is written for faulting programs too: it holds the effect of all completed stores.
+    """
+    stream, image = api.read_bytes(insns), api.read_bytes(dram)
+    if len(stream) % 16:
+        raise api.UsageError(
+            f"instruction file {str(insns)!r} must be a multiple of 16 bytes long, not "
+            f"{len(stream)}; it is cut off or no stream"
+        )
+    chosen = api.config(config, settings or ())
+    start = time.perf_counter()
+    with _progress(f"running {insns.name}"):
+        execution = api.execute(
+            stream, image, chosen, device, report_uninitialised=report_uninitialised
+        )
+    wall_s = time.perf_counter() - start
+    result = execution.result
+    write_atomically(out, execution.dram.tobytes())
+    if result.fault is not None:
+        show.note(f"vta: {insns}: {result.status}: {result.fault.text}")
+    show.write_result(result, wall_s)
+    if as_json:
+        show.write_json(show.run_record(result, wall_s, device=device, config=chosen.name))
+    return show.exit_status(result.status)
+
+
+@app.command("disasm")
+def disasm_command(
+    file: Annotated[Path, typer.Argument(help="package, or raw instructions")],
+    config: MaybeConfig = None,
+    settings: SetOption = None,
+) -> None:
+    """List the instructions of a package or of a raw stream.
+
+    A raw stream is read with `--config` (default: default); a package knows its own.
+    """
+    chosen = None
+    if config is not None or settings:
+        chosen = api.config(config or "default", settings or ())
+    show.write(api.disassemble(file, chosen))
+
+
+@app.command("info")
+def info_command(
+    subject: Annotated[
+        str | None,
+        typer.Argument(help="package, named configuration or JSON file of one"),
+    ] = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a package holds or what a configuration means; alone, list the configurations."""
+    if subject is None:
+        rows = [_config_row(name, settings or ()) for name in named_configs()]
+        show.write_table(show.table("configurations", ("name", "GEMM", "extensions"), rows))
+        return
+    path = Path(subject)
+    if subject not in named_configs() and path.is_file() and path.suffix != ".json":
+        package = Package.load(path)
+        if settings:
+            raise api.UsageError("--set changes a configuration, not a package; leave it out")
+        if as_json:
+            show.write_json(show.package_record(package))
+        else:
+            show.write_package(package)
+        return
+    config = api.config(subject, settings or ())
+    if as_json:
+        show.write_json({"name": config.name, "hash": config.hash, **config.to_dict()})
+    else:
+        show.write_config(config)
+
+
+def _config_row(name: str, settings: Sequence[str]) -> tuple[str, str, str]:
+    config = api.config(name, settings)
+    gemm = f"{config.batch}x{config.block_in}x{config.block_out}"
+    return name, gemm, ", ".join(sorted(config.extensions)) or "none"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

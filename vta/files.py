@@ -1,0 +1,98 @@
+"""Arrays in and out of files, by tensor name."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from runtime.package import Package, write_atomically
+from vta.api import UsageError, read_bytes
+
+INDEX_FILE = "tensors.json"
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def file_stem(name: str) -> str:
+    """A tensor's name with what file systems dislike replaced by ``_``."""
+    return _UNSAFE.sub("_", name) or "_"
+
+
+def read_npy(path: str | Path) -> np.ndarray:
+    """The array in a .npy file."""
+    data = read_bytes(path)
+    try:
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise UsageError(
+            f"file {str(path)!r} is no readable .npy array of numbers; write it with numpy.save"
+        ) from error
+    if not isinstance(array, np.ndarray):
+        raise UsageError(f"file {str(path)!r} holds several arrays; give one .npy file per input")
+    return array
+
+
+def read_named(package: Package, settings: Iterable[str]) -> dict[str, np.ndarray]:
+    """Arrays of ``NAME=FILE`` settings; NAME is an input's name or its form in file names."""
+    stems = {file_stem(name): name for name in package.inputs}
+    arrays: dict[str, np.ndarray] = {}
+    for setting in settings:
+        # A tensor's name may hold an equals sign, so the longest name that fits wins.
+        fitting = [n for n in (*package.inputs, *stems) if setting.startswith(f"{n}=")]
+        if not fitting:
+            raise UsageError(
+                f"input {setting!r} must have the form NAME=FILE.npy with one of the model's "
+                f"inputs {', '.join(map(repr, package.inputs))}"
+            )
+        chosen = max(fitting, key=len)
+        name = stems.get(chosen, chosen)
+        if name in arrays:
+            raise UsageError(f"input {name!r} is given twice; give it once")
+        arrays[name] = read_npy(setting[len(chosen) + 1 :])
+    return arrays
+
+
+def read_folder(package: Package, folder: Path) -> dict[str, np.ndarray]:
+    """An array per input of the model, from ``<input>.npy`` in a folder."""
+    if not folder.is_dir():
+        raise UsageError(f"{str(folder)!r} is no folder; name one that holds .npy files")
+    arrays = {}
+    for name in package.inputs:
+        path = folder / f"{file_stem(name)}.npy"
+        if not path.is_file():
+            raise UsageError(f"folder {str(folder)!r} lacks {path.name!r} for input {name!r}")
+        arrays[name] = read_npy(path)
+    return arrays
+
+
+def write_folder(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write ``<tensor>.npy`` for each array, and an index of them, `INDEX_FILE`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"folder {str(folder)!r} cannot be made: {error.strerror or error}"
+        ) from error
+    index: dict[str, dict[str, object]] = {}
+    taken: set[str] = set()
+    for name, array in arrays.items():
+        stem = unique = file_stem(name)
+        count = 1
+        while unique in taken:
+            count += 1
+            unique = f"{stem}_{count}"
+        taken.add(unique)
+        buffer = io.BytesIO()
+        np.save(buffer, array, allow_pickle=False)
+        write_atomically(folder / f"{unique}.npy", buffer.getvalue())
+        index[name] = {
+            "file": f"{unique}.npy",
+            "dtype": str(array.dtype),
+            "shape": list(array.shape),
+        }
+    write_atomically(folder / INDEX_FILE, json.dumps(index, indent=1).encode() + b"\n")
