@@ -18,6 +18,7 @@ Array = np.ndarray[Any, Any]
 
 UINT8_SHIFT = 128
 MAX_TENSOR_BYTES = 1 << 31
+_BIAS_SCALE_ERROR = 1e-2
 
 
 class Unsupported(FrontendError):
@@ -151,13 +152,20 @@ def check_bias_scale(bias: Quant | None, x: Quant, weights: Quant) -> None:
     if bias is None:
         return
     expected = x.scale[0].astype(np.float64) * weights.scale.astype(np.float64)
-    if not np.allclose(bias.scale, expected, rtol=1e-2, atol=0):
+    if bias.scale.size not in (1, expected.size):
+        raise Unsupported(f"its bias has {bias.scale.size} scales for {expected.size} channels")
+    error = np.abs(bias.scale / expected - 1)
+    if error.max() > _BIAS_SCALE_ERROR:
+        worst = int(error.argmax())
+        have = bias.scale[worst if bias.scale.size > 1 else 0]
         raise Unsupported(
-            f"its bias scale {float(bias.scale[0]):.6g} is not input scale x weight scale "
-            f"{float(expected[0]):.6g}; quantise the model again"
+            f"its bias scale {float(have):.6g} of channel {worst} is not input scale x weight "
+            f"scale, {float(expected[worst]):.6g}; quantise the model again"
         )
     if np.any(bias.zero_point):
-        raise Unsupported(f"its bias zero point must be 0, not {int(bias.zero_point[0])}")
+        raise Unsupported(
+            f"its bias zero points must be 0, not up to {int(np.abs(bias.zero_point).max())}"
+        )
 
 
 def check_same_quant(x: Quant | None, out: Quant | None, what: str) -> None:

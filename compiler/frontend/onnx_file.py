@@ -105,18 +105,15 @@ class OnnxFile:
             raise FrontendError("it is no TFLite file and holds no ONNX graph")
         if not model.opset_import:
             raise FrontendError("it names no operator set")
-        try:
-            return cls._read_graph(model.graph)
-        except UnicodeDecodeError:
-            raise FrontendError("a name in it is no UTF-8 text") from None
+        return cls._read_graph(model.graph)
 
     @classmethod
     def _read_graph(cls, graph: Any) -> OnnxFile:
         if graph.sparse_initializer:
             raise FrontendError("it has sparse constants")
-        constants = {t.name: read_tensor(t) for t in graph.initializer}
+        constants = {_text(t.name): read_tensor(t) for t in graph.initializer}
         inputs = tuple(_read_input(v) for v in graph.input if v.name not in constants)
-        outputs = tuple(v.name for v in graph.output)
+        outputs = tuple(_text(v.name) for v in graph.output)
         if not inputs or not outputs:
             raise FrontendError("it must have graph inputs and outputs")
         nodes = tuple(_read_node(node, index) for index, node in enumerate(graph.node))
@@ -125,7 +122,7 @@ class OnnxFile:
 
 def read_tensor(tensor: Any) -> Array:
     """The value of a constant."""
-    name, shape = tensor.name, tuple(int(d) for d in tensor.dims)
+    name, shape = _text(tensor.name), tuple(int(d) for d in tensor.dims)
     if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
         raise FrontendError(
             f"constant {name!r} lies in another file; save the model with its data inside"
@@ -155,31 +152,35 @@ def _type_name(tensor: Any) -> str:
 
 
 def _read_input(value: Any) -> OnnxInput:
-    kind = value.type.tensor_type
+    name, kind = _text(value.name), value.type.tensor_type
     if not value.type.HasField("tensor_type") or kind.elem_type not in _ELEMENTS:
-        raise FrontendError(
-            f"input {value.name!r} must be a tensor of float32, int8 or uint8; convert it"
-        )
-    dims = [
-        str(d.dim_value) if d.HasField("dim_value") else (d.dim_param or "?")
-        for d in kind.shape.dim
-    ]
+        raise FrontendError(f"input {name!r} must be a tensor of float32, int8 or uint8")
     shape = tuple(d.dim_value for d in kind.shape.dim)
     if not kind.HasField("shape") or min(shape, default=1) < 1:
+        dims = [str(d.dim_value or d.dim_param or "?") for d in kind.shape.dim]
         raise FrontendError(
-            f"input {value.name!r} has the dynamic shape ({', '.join(dims)}); export the model "
-            "with fixed shapes"
+            f"input {name!r} has the dynamic shape ({', '.join(dims)}); export the model with "
+            "fixed shapes"
         )
-    return OnnxInput(value.name, shape, _ELEMENTS[kind.elem_type][0])
+    return OnnxInput(name, shape, _ELEMENTS[kind.elem_type][0])
 
 
 def _read_node(node: Any, index: int) -> OnnxNode:
-    domain = "" if node.domain in ("", "ai.onnx") else f"{node.domain}."
-    where = f"#{index}" + (f" -> {node.output[0]!r}" if node.output else "")
+    domain = _text(node.domain)
+    prefix = "" if domain in ("", "ai.onnx") else f"{domain}."
+    outputs = tuple(_text(name) for name in node.output)
+    where = f"#{index}" + (f" -> {outputs[0]!r}" if outputs else "")
     return OnnxNode(
-        domain + node.op_type,
+        prefix + _text(node.op_type),
         where,
-        tuple(node.input),
-        tuple(node.output),
-        {a.name: a for a in node.attribute},
+        tuple(_text(name) for name in node.input),
+        outputs,
+        {_text(a.name): a for a in node.attribute},
     )
+
+
+def _text(value: str | bytes) -> str:
+    """A name; protobuf hands out bytes where the file holds something else."""
+    if isinstance(value, bytes):
+        raise FrontendError(f"the name {value!r} in it is no UTF-8 text")
+    return value
