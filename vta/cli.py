@@ -21,7 +21,6 @@ from vta_hw.spec.errors import VtaKitError
 
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Compile int8 networks for the VTA accelerator, run them, look inside.",
@@ -50,8 +49,9 @@ UninitialisedOption = Annotated[
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status: 0 fine, 2 usage, 3 fault, 4 deadlock."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        status = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+        status = app(args=given or ["--help"], prog_name="vta", standalone_mode=False)
     except VtaKitError as error:
         return _complain(str(error))
     except typer.TyperException as error:
