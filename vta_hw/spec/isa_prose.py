@@ -216,9 +216,9 @@ instruction of another unit touches, back to and including the latest one withou
 
 ## Configuration
 
-A configuration is one JSON object. `LOG_` values are log2; buffer sizes are in bytes. Of the
-configuration only `LOG_BUS_WIDTH`, `LOG_CMD_QUEUE`, `DRAM_LATENCY`, `MAX_READS` and the two texts may
-differ between the one a program was made for and the one it runs on.
+A configuration is one JSON object. `LOG_` values are log2; buffer sizes are in bytes. A
+program runs unchanged where only the texts, `LOG_BUS_WIDTH`, `LOG_CMD_QUEUE`, `DRAM_LATENCY` or
+`MAX_READS` differ from what it was made for (a short queue may make it wait for itself).
 
 $keys
 
