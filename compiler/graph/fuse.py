@@ -101,6 +101,8 @@ def _joined(
         producer = graph.producer(name)
         if producer is None or name in graph.outputs or len(graph.consumers(name)) != 1:
             continue
+        if operands.count(name) > 1:  # works in place: a value can be consumed only once
+            continue
         nodes = groups[home[producer.name]]
         if producer is not nodes[-1] or producer.op in _ALONE:
             continue

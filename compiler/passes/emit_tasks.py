@@ -29,6 +29,7 @@ from compiler.loop.rewrite import nest_of
 from compiler.loop.units import ALU_IMM
 from compiler.passes.fold_micro_ops import Loop, fold_micro_ops
 from compiler.passes.lower_copies import lower_copy
+from compiler.passes.split_pieces import is_piecewise, split_pieces
 from vta_hw.spec.config import VtaConfig
 
 
@@ -102,6 +103,13 @@ class _Emitter:
         self.tasks.extend(Task(insn, operand, loc=copy.loc) for insn in insns)
 
     def _steps(self, stmt: Stmt, loops: Sequence[For], core: Apply) -> None:
+        if is_piecewise(core):
+            for part_loops, part in split_pieces(loops, core, self.values):
+                self._linear_steps(part, part_loops, part)
+        else:
+            self._linear_steps(stmt, loops, core)
+
+    def _linear_steps(self, stmt: Stmt, loops: Sequence[For], core: Apply) -> None:
         if stmt not in self.operands:
             accesses = [core.dst, *core.srcs]
             if core.op == ALU_IMM:  # portable encoding: src addresses what dst does

@@ -1,0 +1,102 @@
+"""From a model file to a package: every level of the compiler, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from compiler.assemble import assemble
+from compiler.context import CompileContext
+from compiler.errors import GraphError
+from compiler.frontend.model import import_model
+from compiler.graph.canonicalise import canonicalise
+from compiler.graph.fold import fold_constants
+from compiler.graph.fuse import Kernel, fuse
+from compiler.graph.ir import Graph
+from compiler.graph.lower_qnn import default_numerics, lower_qnn
+from compiler.graph.partition import Placed, partition
+from compiler.topi.host import HOST_OPS
+from compiler.topi.select import select
+from runtime.package import Package
+from vta_hw.spec.config import VtaConfig
+
+
+@dataclass(frozen=True)
+class CompileResult:
+    """The package, the core-operator graph that it implements, and seconds per step, in order."""
+
+    package: Package
+    graph: Graph
+    timings: tuple[tuple[str, float], ...]
+
+
+def compile_model(
+    path: str | Path,
+    config: VtaConfig,
+    *,
+    numerics: str | None = None,
+    dump_dir: Path | None = None,
+    host_triple: str | None = None,
+) -> CompileResult:
+    """Compile a TFLite or ONNX file for `config`.
+
+    `numerics` names the runtime whose results are wanted (default: the format's own); `dump_dir`
+    gets every intermediate form; `host_triple` is the machine of the host operators.
+    """
+    context = CompileContext(config, dump_dir)
+    with context.step("import"):
+        graph = import_model(path)
+    return compile_graph(graph, context, numerics, host_triple)
+
+
+def compile_graph(
+    graph: Graph,
+    context: CompileContext,
+    numerics: str | None = None,
+    host_triple: str | None = None,
+) -> CompileResult:
+    """Compile an imported graph (quantised operators, not lowered yet)."""
+    chosen = numerics or default_numerics(graph)
+    context.dump("graph-imported", str(graph))
+    for name, step in (
+        ("lower_qnn", lambda g: lower_qnn(g, chosen)),
+        ("fold_constants", fold_constants),
+        ("canonicalise", canonicalise),
+    ):
+        with context.step(name):
+            graph = step(graph)
+        context.dump(f"graph-{name}", str(graph))
+    with context.step("fuse"):
+        kernels = fuse(graph)
+    with context.step("partition"):
+        placed = partition(graph, kernels, lambda k: _reject(k, graph, context.config))
+        _refuse_homeless(placed)
+    context.dump("placement", _placement_text(placed))
+    package = assemble(graph, placed, chosen, context, host_triple)
+    return CompileResult(package, graph, tuple(context.seconds.items()))
+
+
+def _reject(kernel: Kernel, graph: Graph, config: VtaConfig) -> str | None:
+    chosen = select(kernel, graph, config)
+    return chosen if isinstance(chosen, str) else None
+
+
+def _refuse_homeless(placed: tuple[Placed, ...]) -> None:
+    """Operators that neither VTA nor the host has stop the compilation, all named at once."""
+    lost = [
+        f"{node.name!r} ({node.op}; VTA: {item.reason})"
+        for item in placed
+        if item.where == "host"
+        for node in item.kernel.nodes
+        if node.op not in HOST_OPS
+    ]
+    if lost:
+        raise GraphError(
+            f"{len(lost)} operators can run neither on VTA nor on the host: {'; '.join(lost)}; "
+            f"choose another config or change the model"
+        )
+
+
+def _placement_text(placed: tuple[Placed, ...]) -> str:
+    rows = [f"{p.level} {p.where:4} {p.kernel.name}  {p.reason}" for p in placed]
+    return "\n".join(rows) + "\n"

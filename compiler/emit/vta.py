@@ -1,0 +1,139 @@
+"""The kernels of a region -> one VTA program: micro-ops placed, tokens inserted, symbols laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from compiler.context import CompileContext
+from compiler.loop.nodes import Task
+from compiler.passes.footprint import footprint
+from compiler.passes.insert_tokens import NO_INSTRUCTION, Access, insert_tokens
+from compiler.passes.place_micro_ops import place_micro_ops
+from vta_hw.spec.config import MemType, VtaConfig
+from vta_hw.spec.isa import Alu, Gemm, Instruction, Load, Store
+from vta_hw.spec.program import Program, Relocation, Symbol
+
+
+@dataclass(frozen=True)
+class KernelCode:
+    """One kernel's instructions and constants; `label` is the layer in the source map."""
+
+    label: str
+    tasks: Sequence[Task]
+    constants: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class DeviceTensor:
+    """An activation in device memory: the program symbol that holds it, and its place."""
+
+    symbol: str
+    size_bytes: int
+    offset: int
+
+
+def emit_region(
+    name: str,
+    kernels: Sequence[KernelCode],
+    tensors: Mapping[str, DeviceTensor],
+    context: CompileContext,
+) -> Program:
+    """One instruction stream for all kernels, in order. `tensors` are keyed by buffer name."""
+    config = context.config
+    tasks = [replace(t, loc=f"{k.label}: {t.loc}") for k in kernels for t in k.tasks]
+    with context.step("place_micro_ops"):
+        placed = place_micro_ops(tasks, f"{name}.uops", config)
+    constants = {n: a for kernel in kernels for n, a in kernel.constants.items()}
+    constants[placed.buffer.name] = placed.words
+    pool = f"{name}.constants"
+    places, contents = _lay_out(constants, config)
+    with context.step("insert_tokens"):
+        stream = _footprints(placed.tasks, placed.words, tensors, config)
+        arena = max((t.offset + t.size_bytes for t in tensors.values()), default=0)
+        sizes = {m.name.lower(): config.depth(m) for m in
+                 (MemType.INP, MemType.WGT, MemType.ACC, MemType.UOP)}
+        sizes["dram"] = -(-arena // _unit(config)) + 1
+        instructions, origins = insert_tokens(stream, sizes)
+    symbols = {t.symbol: Symbol(t.symbol, t.size_bytes) for t in tensors.values()}
+    symbols[pool] = Symbol(pool, len(contents), contents)
+    with context.step("emit"):
+        return _program(
+            instructions, origins, placed.tasks, tensors, (pool, places), symbols, config
+        )
+
+
+def _unit(config: VtaConfig) -> int:
+    """Granularity of DRAM conflicts: one activation element."""
+    return config.elem_bytes(MemType.OUT)
+
+
+def _lay_out(
+    constants: Mapping[str, np.ndarray], config: VtaConfig
+) -> tuple[dict[str, int], bytes]:
+    """Byte offset of each constant in the pool, and the pool. Offsets are whole elements of all."""
+    align = max(config.elem_bytes(m) for m in MemType)
+    places, pool = {}, bytearray()
+    for name, array in constants.items():
+        pool += bytes(-len(pool) % align)
+        places[name] = len(pool)
+        pool += np.ascontiguousarray(array).tobytes()
+    return places, bytes(pool)
+
+
+def _footprints(
+    tasks: Sequence[Task],
+    words: np.ndarray,
+    tensors: Mapping[str, DeviceTensor],
+    config: VtaConfig,
+) -> list[Access]:
+    """What each instruction touches; constants are never written and so left out of DRAM."""
+    uop_memory = np.zeros(config.depth(MemType.UOP), np.uint32)
+    out = []
+    for index, task in enumerate(tasks):
+        insn = task.insn
+        start: int | None = None
+        if task.operand is not None and task.operand.name in tensors:
+            start = tensors[task.operand.name].offset
+        uops = np.zeros(0, np.uint32)
+        if isinstance(insn, Load) and insn.memory_type == MemType.UOP:
+            end = insn.sram_base + insn.x_size
+            uop_memory[insn.sram_base : end] = words[insn.dram_base : insn.dram_base + insn.x_size]
+        if isinstance(insn, Gemm | Alu):
+            uops = uop_memory[insn.uop_bgn : insn.uop_end].copy()
+        touched = footprint(insn, uops, start, _unit(config), config)
+        out.append(Access(insn, touched, index))
+    return out
+
+
+def _program(
+    instructions: Sequence[Instruction],
+    origins: Sequence[int],
+    tasks: Sequence[Task],
+    tensors: Mapping[str, DeviceTensor],
+    pool: tuple[str, Mapping[str, int]],
+    symbols: Mapping[str, Symbol],
+    config: VtaConfig,
+) -> Program:
+    texts: dict[str, int] = {"": 0}
+    out: list[Instruction] = []
+    source_of: list[int] = []
+    relocations: list[Relocation] = []
+    for insn, origin in zip(instructions, origins, strict=True):
+        task = tasks[origin] if origin != NO_INSTRUCTION else None
+        source_of.append(texts.setdefault(task.loc if task else "", len(texts)))
+        if task is not None and task.operand is not None and isinstance(insn, Load | Store):
+            operand = task.operand.name
+            if operand in tensors:
+                symbol = tensors[operand].symbol
+            else:
+                symbol = pool[0]
+                size = config.elem_bytes(MemType(insn.memory_type))
+                insn = replace(insn, dram_base=insn.dram_base + pool[1][operand] // size)
+            relocations.append(Relocation(len(out), symbol))
+        out.append(insn)
+    return Program(
+        config, tuple(out), symbols, tuple(relocations), tuple(texts), tuple(source_of)
+    )

@@ -1,0 +1,194 @@
+"""Element-wise int8 operators on the accumulator: quantised addition and clipping.
+
+Operands are loaded sign-extended (ACC_8BIT), computed in int32 in place, and stored as int8. The
+packed layout of all tensors is the same, so a kernel runs over a flat sequence of elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from compiler import te
+from compiler.errors import CapacityError
+from compiler.loop.expr import reads
+from compiler.topi.kernel import KernelTemplate, Packed
+from compiler.topi.requant import PARAMS, Requant
+from vta_hw.spec.config import MemType, VtaConfig
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A real factor as Q31 multiplier and shifts: multiplier / 2^31 * 2^(left - right)."""
+
+    multiplier: int
+    left: int
+    right: int
+
+
+@dataclass(frozen=True)
+class Add:
+    """out = clamp((lhs - z_l) * lhs_scale + (rhs - z_r) * rhs_scale), requantised.
+
+    Operands are raised by `left_shift` bits first; every scaling rounds twice (`Rounding.DOUBLE`).
+    An operand is the name of a tensor, or the number of an earlier step of the kernel.
+    """
+
+    lhs: str | int
+    rhs: str | int
+    zero_points: tuple[int, int]
+    left_shift: int
+    scales: tuple[Scale, Scale]
+    out: Requant
+
+
+@dataclass(frozen=True)
+class Clip:
+    """out = min(max(x, least), greatest)"""
+
+    operand: str | int
+    least: int
+    greatest: int
+
+
+Step = Add | Clip
+
+
+def elementwise(
+    name: str, out: Packed, steps: Sequence[Step], inputs: Sequence[str], config: VtaConfig
+) -> KernelTemplate:
+    """A chain of element-wise steps; the last one's result is `out`."""
+    builder = _Builder(name, out, steps, inputs, config)
+    for step in steps:
+        builder.add(step)
+    return builder.finish()
+
+
+VECTORS = 2 + PARAMS
+"""Parameter vectors of one addition: both operands' multipliers, then those of REQ."""
+
+
+def _add_vectors(step: Add, config: VtaConfig) -> np.ndarray:
+    """int32 [VECTORS, batch, block]"""
+    lanes = (config.batch, config.block_out)
+    multipliers = [np.full((1, *lanes), scale.multiplier) for scale in step.scales]
+    return np.concatenate([*multipliers, step.out.parameters(np.zeros(1, np.int64), config)[0]])
+
+
+class _Builder:
+    def __init__(
+        self, name: str, out: Packed, steps: Sequence[Step], inputs: Sequence[str], config: VtaConfig
+    ) -> None:
+        self.name, self.out, self.config = name, out, config
+        shape = out.shape(config)
+        self.shape = (int(np.prod(shape[:4])), *shape[4:])
+        self.inputs = {n: te.placeholder(self.shape, "int8", n) for n in inputs}
+        self.loads: list[te.Tensor] = []
+        self.results: list[te.Tensor] = []
+        self.stages: list[te.Tensor] = []
+        rows = [_add_vectors(step, config) for step in steps if isinstance(step, Add)]
+        self.vectors = np.concatenate(rows).astype(np.int32) if rows else None
+        count = 0 if self.vectors is None else len(self.vectors)
+        self.params = te.placeholder((count, *shape[4:]), "int32", f"{name}.params")
+        self.used = 0
+
+    def add(self, step: Step) -> None:
+        """Append one step's stages."""
+        if isinstance(step, Clip):
+            operand = self._operand(step.operand)
+            low, high = step.least, step.greatest
+            self._stage(
+                lambda e, b, o: te.minimum(te.maximum(operand(e, b, o), low), high), "clip"
+            )
+        else:
+            self._add(step)
+        self.results.append(self.stages[-1])
+
+    def _add(self, step: Add) -> None:
+        first, params, imm = self.used, self.params, step.out.imm
+        self.used += VECTORS
+        lhs = self._scaled(step, 0, step.lhs, first)
+        rhs = self._scaled(step, 1, step.rhs, first + 1)
+        total = self._stage(lambda e, b, o: lhs(e, b, o) + rhs(e, b, o), "sum")
+
+        def requantised(e: te.Var, b: te.Var, o: te.Var) -> te.Expr:
+            values = [params(first + 2 + part, b, o) for part in range(PARAMS)]
+            return te.call("req", total(e, b, o), *values, imm=imm)
+
+        self._stage(requantised, "req")
+
+    def _operand(self, operand: str | int) -> te.Tensor:
+        if isinstance(operand, int):
+            return self.results[operand]
+        source = self.inputs[operand]
+        load = te.compute(
+            self.shape, lambda e, b, o: source(e, b, o).astype("int32"),
+            f"{self.name}.in{len(self.loads)}",
+        )
+        self.loads.append(load)
+        return load
+
+    def _scaled(self, step: Add, side: int, operand: str | int, at: int) -> te.Tensor:
+        x, scale, zero = self._operand(operand), step.scales[side], step.zero_points[side]
+        params = self.params
+        raised = step.left_shift + scale.left
+
+        def element(e: te.Var, b: te.Var, o: te.Var) -> te.Expr:
+            value = te.call("shr", x(e, b, o) - zero, te.Const(-raised))
+            value = te.call("rdhm", value, params(at, b, o))
+            return te.call("rsr", value, te.Const(scale.right)) if scale.right else value
+
+        return self._stage(element, f"scaled{side}")
+
+    def _stage(self, element: Callable[..., te.Expr], suffix: str) -> te.Tensor:
+        name = f"{self.name}.{len(self.stages)}.{suffix}"
+        self.stages.append(te.compute(self.shape, element, name))
+        return self.stages[-1]
+
+    def finish(self) -> KernelTemplate:
+        """Schedule: chunks of elements, two virtual threads where the chunks pair up."""
+        last = self.stages[-1]
+        out = te.compute(
+            self.shape, lambda e, b, o: last(e, b, o).astype("int8"), self.out.name
+        )
+        s = te.Schedule(out)
+        depth = self.config.depth(MemType.ACC)
+        chunk, threads = _chunk(self.shape[0], len(self.loads), self.params.shape[0], depth)
+        if not chunk:
+            raise CapacityError(
+                f"kernel {self.name!r} needs {len(self.loads)} + {self.params.shape[0]} elements of "
+                f"'acc' at least, config {self.config.name!r} has {depth}"
+            )
+        e, b, o = s[out].axes
+        e_o, e_i = s[out].split(e, chunk)
+        thread, e_o = s[out].split(e_o, nparts=threads)
+        s[out].reorder(thread, e_o, e_i, b, o)
+        s[out].vthread(thread)
+        for tensor in (*self.loads, *self.stages):
+            s[tensor].set_scope("acc")
+            s[tensor].compute_at(s[out], e_o)
+        constants, params = {}, []
+        if self.vectors is not None:
+            readers = [
+                t for t in self.stages if any(r.source is self.params for r in reads(s[t].body))
+            ]
+            s.cache_read(self.params, "acc", readers)
+            constants = {self.params.name: self.vectors}
+            params = [self.params]
+        order = (*self.inputs.values(), *params, out)
+        knobs = {"tile": chunk, "threads": threads}
+        return KernelTemplate(self.name, s, order, constants, 0, knobs)
+
+
+def _chunk(count: int, loads: int, vectors: int, depth: int) -> tuple[int, int]:
+    """(elements per chunk, threads): the largest chunk that fits, with two threads if possible."""
+    for threads in (2, 1):
+        room = (depth - vectors) // (loads * threads)
+        fitting = [d for d in range(1, min(room, count) + 1) if count % d == 0]
+        fitting = [d for d in fitting if count // d % threads == 0]
+        if fitting:
+            return fitting[-1], threads
+    return 0, 1
+

@@ -1,0 +1,180 @@
+"""From a fused kernel of the graph to the template that VTA runs it with, or the reason why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from compiler.graph.fuse import Kernel
+from compiler.graph.ir import Graph, Node, TensorType
+from compiler.topi import conv2d as conv
+from compiler.topi import pool
+from compiler.topi.conv2d import Conv2d
+from compiler.topi.elementwise import Add, Clip, Scale, Step, elementwise
+from compiler.topi.kernel import KernelTemplate, Packed
+from compiler.topi.pool import Pool
+from compiler.topi.requant import Requant
+from vta_hw.spec.config import VtaConfig
+from vta_hw.spec.isa import Rounding
+
+Build = Callable[[], KernelTemplate]
+
+_MODES = {"double": Rounding.DOUBLE, "single": Rounding.SINGLE, "float": Rounding.FLOAT}
+
+
+def device_name(tensor: str) -> str:
+    """Name of the packed form, in device memory, of a tensor of the model."""
+    return f"{tensor}@vta"
+
+
+def packed(name: str, type_: TensorType) -> Packed:
+    """Logical extents of an activation, from the axis letters of its layout."""
+    axes = type_.layout or "NC"
+    extent = dict(zip(axes, type_.shape, strict=True))
+    return Packed(
+        device_name(name), extent["N"], extent["C"], extent.get("H", 1), extent.get("W", 1)
+    )
+
+
+def select(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:
+    """A function that builds the kernel's template, or why VTA cannot run the kernel."""
+    if config.block_in != config.block_out:
+        return "the compiler needs a config whose BLOCK_IN equals BLOCK_OUT"
+    for name in (*kernel.inputs, *kernel.outputs):
+        reason = _unpackable(graph.type_of(name))
+        if reason:
+            return f"tensor {name!r} {reason}"
+    rule = _RULES.get(kernel.anchor.op)
+    if rule is None:
+        return f"VTA has no operator {kernel.anchor.op!r}"
+    return rule(kernel, graph, config)
+
+
+def _unpackable(type_: TensorType) -> str | None:
+    if type_.dtype != "int8":
+        return f"is {type_.dtype}, not int8"
+    axes = type_.layout or ("NC" if len(type_.shape) == 2 else "")
+    if sorted(axes) not in (sorted("NC"), sorted("NCHW")) or len(axes) != len(type_.shape):
+        return f"of shape {list(type_.shape)} is neither an image nor a matrix"
+    return None
+
+
+def _tail(kernel: Kernel, expected: str) -> tuple[Node, int, int] | str:
+    """The `expected` node after the anchor and the clip bounds that follow it."""
+    nodes = kernel.nodes[1:]
+    if not nodes or nodes[0].op != expected:
+        return f"{kernel.anchor.op!r} without {expected!r} gives no int8 result"
+    low, high = -128, 127
+    for node in nodes[1:]:
+        if node.op != "clip":
+            return f"{node.op!r} cannot follow {expected!r} in one kernel"
+        low, high = max(low, node.attrs["min"]), min(high, node.attrs["max"])
+    return nodes[0], low, high
+
+
+def _requant(attrs: Any, low: int, high: int) -> Requant:
+    return Requant(
+        _MODES[attrs["mode"]], np.asarray(attrs["multiplier"]), np.asarray(attrs["left"]),
+        np.asarray(attrs["right"]), int(attrs["zero_point"]),
+        max(low, int(attrs["clamp_min"])), min(high, int(attrs["clamp_max"])),
+    )
+
+
+def _zero_point(graph: Graph, name: str) -> int:
+    quant = graph.type_of(name).quant
+    assert quant is not None, "int8 activations are quantised"
+    return int(quant.zero_point[0])
+
+
+def _conv(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:
+    node, tail = kernel.anchor, _tail(kernel, "requantize")
+    if isinstance(tail, str):
+        return tail
+    if not config.has("requant"):
+        return f"config {config.name!r} lacks the extension 'requant'"
+    weights, bias = graph.tensors[node.inputs[1]].data, graph.tensors[node.inputs[2]].data
+    if weights is None or bias is None:
+        return "weights and bias must be constants"
+    strides, pads = (1, 1), (0, 0, 0, 0)
+    if node.op == "conv2d":
+        strides, pads = tuple(node.attrs["strides"]), tuple(node.attrs["pads"])
+        if tuple(node.attrs["dilation"]) != (1, 1):
+            return f"dilation {tuple(node.attrs['dilation'])} is not supported on VTA"
+        if node.attrs["groups"] != 1:
+            return f"a convolution in {node.attrs['groups']} groups is not supported on VTA"
+    else:
+        weights = weights[:, :, None, None]
+    spec = Conv2d(
+        packed(node.inputs[0], graph.type_of(node.inputs[0])),
+        packed(kernel.outputs[0], graph.type_of(kernel.outputs[0])),
+        weights, bias, strides, pads, _zero_point(graph, node.inputs[0]),
+        _requant(tail[0].attrs, tail[1], tail[2]),
+    )
+    return conv.check_supported(spec, config) or (lambda: conv.conv2d(node.name, spec, config))
+
+
+def _pool(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:
+    node = kernel.anchor
+    low, high = int(node.attrs["clamp_min"]), int(node.attrs["clamp_max"])
+    for other in kernel.nodes[1:]:
+        if other.op != "clip":
+            return f"{other.op!r} cannot follow a pooling operator in one kernel"
+        low, high = max(low, other.attrs["min"]), min(high, other.attrs["max"])
+    spec = Pool(
+        packed(node.inputs[0], graph.type_of(node.inputs[0])),
+        packed(kernel.outputs[0], graph.type_of(kernel.outputs[0])),
+        tuple(node.attrs["kernel"]), tuple(node.attrs["strides"]), tuple(node.attrs["pads"]),
+        node.op == "max_pool2d", bool(node.attrs.get("count_include_pad", False)), low, high,
+    )
+    return pool.check_supported(spec, config) or (lambda: pool.pool2d(node.name, spec, config))
+
+
+def _elementwise(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:
+    places: dict[str, int] = {}
+    steps: list[Step] = []
+    for node in kernel.nodes:
+        if any(graph.tensors[name].is_constant for name in node.inputs):
+            return f"{node.op!r} with a constant operand is not supported on VTA"
+        operands = [places.get(name, device_name(name)) for name in node.inputs]
+        if node.op == "add":
+            if not config.has("requant"):
+                return f"config {config.name!r} lacks the extension 'requant'"
+            steps.append(_add(node, graph, operands))
+        elif node.op == "clip":
+            steps.append(Clip(operands[0], int(node.attrs["min"]), int(node.attrs["max"])))
+        else:
+            return f"VTA has no operator {node.op!r}"
+        places[node.outputs[0]] = len(steps) - 1
+    shapes = {graph.type_of(n).shape for n in (*kernel.inputs, *kernel.outputs)}
+    if len(shapes) > 1:
+        return f"operands of different shapes {sorted(map(list, shapes))} are not broadcast"
+    out = packed(kernel.outputs[0], graph.type_of(kernel.outputs[0]))
+    inputs = [device_name(name) for name in kernel.inputs]
+    return lambda: elementwise(kernel.anchor.name, out, steps, inputs, config)
+
+
+def _add(node: Node, graph: Graph, operands: list[str | int]) -> Add:
+    out = Scale(*(int(v) for v in node.attrs["out"]))
+    requant = Requant(
+        _MODES[node.attrs["mode"]], np.array([out.multiplier]), np.array([out.left]),
+        np.array([out.right]), _zero_point(graph, node.outputs[0]),
+        int(node.attrs["clamp_min"]), int(node.attrs["clamp_max"]),
+    )
+    zeros = (_zero_point(graph, node.inputs[0]), _zero_point(graph, node.inputs[1]))
+    scales = tuple(Scale(*(int(v) for v in node.attrs[key])) for key in ("lhs", "rhs"))
+    return Add(
+        operands[0], operands[1], zeros, int(node.attrs["left_shift"]), (scales[0], scales[1]),
+        requant,
+    )
+
+
+_RULES: dict[str, Callable[[Kernel, Graph, VtaConfig], Build | str]] = {
+    "conv2d": _conv,
+    "dense": _conv,
+    "max_pool2d": _pool,
+    "avg_pool2d": _pool,
+    "add": _elementwise,
+    "clip": _elementwise,
+}
