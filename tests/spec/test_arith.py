@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -65,7 +66,7 @@ def _rdhm(a: int, b: int) -> int:
     return min(_nearest(Fraction(a * b, 1 << 31), "up"), GREATEST)
 
 
-EXPECTED = {
+EXPECTED: dict[AluOp, Callable[[int, int], int]] = {
     AluOp.MIN: min,
     AluOp.MAX: max,
     AluOp.ADD: lambda a, b: _wrap(a + b),

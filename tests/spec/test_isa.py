@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.spec.strategies import ANY_CONFIG, field_values, instructions
 from vta_hw.spec import isa
 from vta_hw.spec.config import MemType, VtaConfig, named_configs
 from vta_hw.spec.errors import EncodingError
@@ -221,28 +221,6 @@ def test_no_field_crosses_a_word_or_overlaps() -> None:
                 taken |= bits
 
 
-@st.composite
-def instructions(draw: st.DrawFn, config: VtaConfig) -> Instruction:
-    """Any instruction that fits the fields of `config`."""
-    form = draw(st.sampled_from(list(isa.FORMATS.values())))
-    return form(**draw(_values(form, config)))
-
-
-def _values(form: type[Any], config: VtaConfig) -> st.SearchStrategy[dict[str, Any]]:
-    flags = {item.name for item in fields(form) if item.default is False}
-    ranges = {}
-    for slot in isa.layout(form, config):
-        if slot.name == "opcode":
-            continue
-        least = -(1 << (slot.width - 1)) if slot.signed else 0
-        numbers = st.integers(least, least + (1 << slot.width) - 1)
-        ranges[slot.name] = st.booleans() if slot.name in flags else numbers
-    return st.fixed_dictionaries(ranges)
-
-
-ANY_CONFIG = st.sampled_from([VtaConfig.load(name) for name in named_configs()])
-
-
 @given(st.data(), ANY_CONFIG)
 def test_decode_undoes_encode(data: st.DataObject, config: VtaConfig) -> None:
     insn = data.draw(instructions(config))
@@ -265,7 +243,7 @@ def test_any_word_decodes_and_reserved_bits_are_ignored(word: int, config: VtaCo
 
 @given(st.data(), ANY_CONFIG)
 def test_micro_op_round_trip(data: st.DataObject, config: VtaConfig) -> None:
-    uop = MicroOp(**data.draw(_values(MicroOp, config)))
+    uop = MicroOp(**data.draw(field_values(MicroOp, config)))
     assert isa.decode_uop(isa.encode_uop(uop, config), config) == uop
 
 
