@@ -74,7 +74,8 @@ def _add_vectors(step: Add, config: VtaConfig) -> np.ndarray:
     """int32 [VECTORS, batch, block]"""
     lanes = (config.batch, config.block_out)
     multipliers = [np.full((1, *lanes), scale.multiplier) for scale in step.scales]
-    return np.concatenate([*multipliers, step.out.parameters(np.zeros(1, np.int64), config)[0]])
+    no_bias = np.zeros(config.block_out, np.int64)
+    return np.concatenate([*multipliers, step.out.parameters(no_bias, config)[0]])
 
 
 class _Builder:

@@ -1,69 +1,38 @@
 """Host operators as tensor expressions: changes of layout, quantisation, softmax.
 
-Each builder gives a `HostKernel`: loop IR whose parameters are the operator's inputs, then its
-constants, then its output. The results equal the numpy references of `compiler.graph.kernels`.
+The results equal the numpy references of `compiler.graph.kernels`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from compiler.errors import LoweringError
 from compiler.graph.ir import Graph, Node, Quant, TensorType
-from compiler.loop.expr import Const, Expr, both, call, cast, compare, maximum, minimum, select
-from compiler.loop.nodes import Func
-from compiler.passes.lower_schedule import lower_schedule
+from compiler.loop.expr import Const, Expr, both, call, cast, compare, select
 from compiler.te import tensor as te
-from compiler.te.schedule import Schedule
+from compiler.topi import host_compute
+from compiler.topi.host_kernel import HostKernel, build_kernel, constant, int32, saturate
+
+__all__ = [
+    "HOST_OPS",
+    "HostKernel",
+    "dequantize",
+    "lower_host_node",
+    "pack",
+    "quantize",
+    "reshape",
+    "softmax",
+    "unpack",
+]
 
 _UINT8_SHIFT = 128
 # Reals beyond these saturate whatever the zero point is.
 _REAL_LIMIT = 1024.0
 
 Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class HostKernel:
-    """A host function and the constant arrays that it takes after its inputs, by parameter name."""
-
-    func: Func
-    constants: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-
-def build_kernel(
-    name: str,
-    inputs: Sequence[te.Tensor],
-    output: te.Tensor,
-    constants: Sequence[tuple[te.Tensor, np.ndarray]] = (),
-) -> HostKernel:
-    """Schedule and lower one operator; the stages before `output` get temporaries of the host."""
-    schedule = Schedule(output)
-    for stage in schedule.stages:
-        if stage.tensor is not output:
-            stage.set_scope("host")
-    params = [*inputs, *(tensor for tensor, _ in constants), output]
-    arrays = {tensor.name: np.ascontiguousarray(array) for tensor, array in constants}
-    return HostKernel(lower_schedule(schedule, params, name), arrays)
-
-
-def constant(array: np.ndarray, name: str) -> tuple[te.Tensor, np.ndarray]:
-    """A constant operand: its placeholder and its value."""
-    return te.placeholder(array.shape, str(array.dtype), name), array
-
-
-def int32(value: Expr) -> Expr:
-    """Shorthand for a conversion to int32."""
-    return cast("int32", value)
-
-
-def saturate(value: Expr, least: int = -128, greatest: int = 127) -> Expr:
-    """An int32 clamped and narrowed to int8."""
-    return cast("int8", minimum(maximum(value, least), greatest))
 
 
 # -- layout ---------------------------------------------------------------------------------------
@@ -290,33 +259,41 @@ def _newton(half: te.Tensor, estimate: te.Tensor, shape: Shape, name: str) -> te
 # -- by node --------------------------------------------------------------------------------------
 
 
-def _quantize_node(types: Sequence[TensorType], out: TensorType, attrs: Any, name: str) -> Any:
-    return quantize(out, attrs["rounding"], name)
+def _quantize_node(graph: Graph, node: Node, name: str) -> HostKernel:
+    return quantize(graph.type_of(node.outputs[0]), node.attrs["rounding"], name)
 
 
-def _dequantize_node(types: Sequence[TensorType], out: TensorType, attrs: Any, name: str) -> Any:
-    return dequantize(types[0], name)
+def _dequantize_node(graph: Graph, node: Node, name: str) -> HostKernel:
+    return dequantize(graph.type_of(node.inputs[0]), name)
 
 
-def _reshape_node(types: Sequence[TensorType], out: TensorType, attrs: Any, name: str) -> Any:
-    return reshape(types[0].shape, out.shape, out.dtype, name)
+def _reshape_node(graph: Graph, node: Node, name: str) -> HostKernel:
+    source, target = graph.type_of(node.inputs[0]), graph.type_of(node.outputs[0])
+    return reshape(source.shape, target.shape, target.dtype, name)
 
 
-def _softmax_node(types: Sequence[TensorType], out: TensorType, attrs: Any, name: str) -> Any:
-    if attrs["mode"] != "litert":
-        raise LoweringError(f"the host has no softmax of mode {attrs['mode']!r}")
-    return softmax(out.shape, attrs["table"], name)
+def _softmax_node(graph: Graph, node: Node, name: str) -> HostKernel:
+    if node.attrs["mode"] != "litert":
+        raise LoweringError(
+            f"node {node.name!r}: the host has no softmax of mode {node.attrs['mode']!r}"
+        )
+    return softmax(graph.type_of(node.outputs[0]).shape, node.attrs["table"], name)
 
 
-Builder = Callable[[Sequence[TensorType], TensorType, Mapping[str, Any], str], HostKernel]
-
-HOST_OPS: Mapping[str, Builder] = {
+HOST_OPS: Mapping[str, Callable[[Graph, Node, str], HostKernel]] = {
     "quantize": _quantize_node,
     "dequantize": _dequantize_node,
     "reshape": _reshape_node,
     "softmax": _softmax_node,
+    "conv2d": host_compute.conv2d,
+    "dense": host_compute.dense,
+    "requantize": host_compute.requantize,
+    "add": host_compute.add,
+    "clip": host_compute.clip,
+    "max_pool2d": host_compute.max_pool2d,
+    "avg_pool2d": host_compute.avg_pool2d,
 }
-"""A builder (operand types, result type, attributes, name) per operator that the host can do."""
+"""A builder (graph, node, function name) per operator that the host can do."""
 
 
 def lower_host_node(graph: Graph, node: Node, name: str) -> HostKernel:
@@ -326,5 +303,4 @@ def lower_host_node(graph: Graph, node: Node, name: str) -> HostKernel:
             f"node {node.name!r}: the host has no operator {node.op!r}; it has "
             f"{', '.join(HOST_OPS)}"
         )
-    types = [graph.type_of(operand) for operand in node.inputs]
-    return HOST_OPS[node.op](types, graph.type_of(node.outputs[0]), node.attrs, name)
+    return HOST_OPS[node.op](graph, node, name)
