@@ -91,7 +91,7 @@ class _Assembler:
             layers=tuple(self.layers.values()),
         )
 
-    # -- device memory ------------------------------------------------------------------------------
+    # -- device memory -----------------------------------------------------------------------------
 
     def _aliases(self) -> dict[str, str]:
         """Tensor made by a view -> the tensor whose memory it is."""
@@ -106,7 +106,7 @@ class _Assembler:
         return self.alias.get(name, name)
 
     def _plan_memory(self) -> MemoryPlan:
-        """Lifetimes in steps of the kernel order; what crosses a region's border spans the region."""
+        """Lifetimes in kernel order; what crosses a region's border spans the region."""
         steps: dict[str, list[int]] = {}
         for position, item in enumerate(self.placed):
             if item.where != "vta":
@@ -136,22 +136,22 @@ class _Assembler:
         return {self._base(name) for name in names}
 
     def _maker(self, name: str) -> Placed | None:
-        return next(
-            (p for p in self.placed if p.where == "vta" and name in p.kernel.outputs), None
-        )
+        return next((p for p in self.placed if p.where == "vta" and name in p.kernel.outputs), None)
 
     def _region_start(self, position: int) -> int:
         level = self.placed[position].level
-        return next(
-            i for i, p in enumerate(self.placed) if p.level == level and p.where != "host"
-        )
+        return next(i for i, p in enumerate(self.placed) if p.level == level and p.where != "host")
 
-    # -- tensors ------------------------------------------------------------------------------------
+    # -- tensors -----------------------------------------------------------------------------------
 
     def _info(self, name: str) -> TensorInfo:
         """The packed device form of a model tensor."""
         return self._tensor_info(
-            name, device_name(name), storage="device", view_of=name, batch=self.config.batch,
+            name,
+            device_name(name),
+            storage="device",
+            view_of=name,
+            batch=self.config.batch,
             block=self.config.block_out,
         )
 
@@ -159,10 +159,14 @@ class _Assembler:
         type_ = self.graph.type_of(name)
         quant = type_.quant
         return TensorInfo(
-            name=as_name, dtype=type_.dtype, shape=type_.shape,
+            name=as_name,
+            dtype=type_.dtype,
+            shape=type_.shape,
             scale=tuple(map(float, quant.scale)) if quant else (),
             zero_point=tuple(map(int, quant.zero_point)) if quant else (),
-            layout=type_.layout, source_dtype=type_.source_dtype, **extra,  # type: ignore[arg-type]
+            layout=type_.layout,
+            source_dtype=type_.source_dtype,
+            **extra,  # type: ignore[arg-type]
         )
 
     def _declare_host(self, name: str) -> None:
@@ -175,7 +179,7 @@ class _Assembler:
             info = TensorInfo(**{**vars(info), "alias_of": base})
         self.tensors.setdefault(info.name, info)
 
-    # -- host ---------------------------------------------------------------------------------------
+    # -- host --------------------------------------------------------------------------------------
 
     def _call(self, kernel: HostKernel, inputs: Sequence[str], output: str, label: str) -> None:
         symbol = kernel.func.name
@@ -222,7 +226,7 @@ class _Assembler:
             self._call(kernel, inputs, output, node.op)
             self.layers[node.name] = host_row(node, item.reason)
 
-    # -- device -------------------------------------------------------------------------------------
+    # -- device ------------------------------------------------------------------------------------
 
     def _region(self, items: Sequence[Placed]) -> None:
         """One program for the kernels of a region."""
@@ -240,9 +244,7 @@ class _Assembler:
             if item.where == "view":
                 continue
             template = self._template(item)
-            func = lower_to_tasks(
-                template.schedule, template.params, template.name, self.context
-            )
+            func = lower_to_tasks(template.schedule, template.params, template.name, self.context)
             tasks = func.body.stmts  # type: ignore[attr-defined]
             codes.append(KernelCode(item.kernel.anchor.name, tasks, template.constants))
             macs.append(template.macs)
@@ -274,4 +276,3 @@ class _Assembler:
                     symbol, info.size_bytes, self.memory.offsets[symbol]
                 )
         return tensors
-

@@ -47,6 +47,11 @@ def vta_rows(
         name = kernel.anchor.name
         instructions, loaded, stored = counts[name]
         yield LayerRow(
-            name=name, op="+".join(n.op for n in kernel.nodes), where="vta", macs=layer_macs,
-            instructions=instructions, bytes_loaded=loaded, bytes_stored=stored,
+            name=name,
+            op="+".join(n.op for n in kernel.nodes),
+            where="vta",
+            macs=layer_macs,
+            instructions=instructions,
+            bytes_loaded=loaded,
+            bytes_stored=stored,
         )

@@ -1,4 +1,4 @@
-"""The kernels of a region -> one VTA program: micro-ops placed, tokens inserted, symbols laid out."""
+"""The kernels of a region -> one VTA program with tokens, micro-ops and DRAM symbols."""
 
 from __future__ import annotations
 
@@ -53,8 +53,10 @@ def emit_region(
     with context.step("insert_tokens"):
         stream = _footprints(placed.tasks, placed.words, tensors, config)
         arena = max((t.offset + t.size_bytes for t in tensors.values()), default=0)
-        sizes = {m.name.lower(): config.depth(m) for m in
-                 (MemType.INP, MemType.WGT, MemType.ACC, MemType.UOP)}
+        sizes = {
+            m.name.lower(): config.depth(m)
+            for m in (MemType.INP, MemType.WGT, MemType.ACC, MemType.UOP)
+        }
         sizes["dram"] = -(-arena // _unit(config)) + 1
         instructions, origins = insert_tokens(stream, sizes)
     symbols = {t.symbol: Symbol(t.symbol, t.size_bytes) for t in tensors.values()}
@@ -134,6 +136,4 @@ def _program(
                 insn = replace(insn, dram_base=insn.dram_base + pool[1][operand] // size)
             relocations.append(Relocation(len(out), symbol))
         out.append(insn)
-    return Program(
-        config, tuple(out), symbols, tuple(relocations), tuple(texts), tuple(source_of)
-    )
+    return Program(config, tuple(out), symbols, tuple(relocations), tuple(texts), tuple(source_of))

@@ -91,8 +91,9 @@ def simplify(expr: Expr, ranges: Mapping[Var, int] | None = None) -> Expr:
     """Canonical index arithmetic throughout; `ranges` (extent per variable) decides comparisons."""
     ranges = ranges or {}
     if isinstance(expr, Binary) and expr.op in ("+", "-", "*") and _is_index(expr):
-        parts = tuple((simplify(t, ranges) if not isinstance(t, Var) else t, c)
-                      for t, c in affine(expr).terms)
+        parts = tuple(
+            (simplify(t, ranges) if not isinstance(t, Var) else t, c) for t, c in affine(expr).terms
+        )
         inner = Affine(parts, affine(expr).constant)
         return affine(inner.to_expr()).to_expr()
     new = rebuild(expr, [simplify(part, ranges) for part in children(expr)])
@@ -135,7 +136,7 @@ def _divide(expr: Binary, ranges: Mapping[Var, int]) -> Expr:
 
 
 def interval(form: Affine, ranges: Mapping[Var, int]) -> tuple[int, int] | None:
-    """Least and greatest value when each variable runs over 0 .. extent-1; None if one is unknown."""
+    """Least and greatest value as the variables run over their extents; None if one has none."""
     low = high = form.constant
     for term, coefficient in form.terms:
         if not isinstance(term, Var) or term not in ranges:

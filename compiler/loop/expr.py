@@ -2,12 +2,12 @@
 
 Grammar::
 
-    Expr ::= Const(value, dtype) | Var(name)                       index variables are int32
-           | Binary(op, a, b) | Compare(op, a, b) | Both(a, b)      arithmetic; comparison; conjunction
+    Expr ::= Const(value, dtype) | Var(name)                    index variables are int32
+           | Binary(op, a, b) | Compare(op, a, b) | Both(a, b)   arithmetic, comparison, "and"
            | Select(cond, then, other) | Cast(dtype, value)
-           | Read(source, indices)                                  source: te.Tensor or Buffer
-           | Reduce(kind, body, axes, init)                         tensor expressions only
-           | Call(name, args, attrs, dtype)                         scalar function, see `FUNCTIONS`
+           | Read(source, indices)                               source: te.Tensor or Buffer
+           | Reduce(kind, body, axes, init)                      tensor expressions only
+           | Call(name, args, attrs, dtype)                      scalar function of `FUNCTIONS`
 
 Integers wrap at the width of their dtype. ``//`` and ``%`` round towards minus infinity. Building a
 node folds constants and the neutral elements of ``+`` and ``*``.
@@ -219,14 +219,14 @@ FUNCTIONS: Mapping[str, str] = {
     "rdhm": "rounding doubling high multiply of two int32 (ALU opcode RDHM)",
     "rsr": "rounding shift right of an int32 (ALU opcode RSR)",
     "shr": "shift right of an int32, left when negative (ALU opcode SHR)",
-    "req": "requantise: value, bias, multiplier, packed shifts and clamps; attr imm (ALU opcode REQ)",
+    "req": "requantise value, bias, multiplier, packed shifts; attr imm (ALU opcode REQ)",
     "round_even": "float32 rounded to the nearest integer, ties to even, as float32",
     "sqrt": "float32 square root",
 }
 """Scalar functions; the integer ones mean what `vta_hw.spec.semantics` says."""
 
 
-# -- construction -----------------------------------------------------------------------------------
+# -- construction ----------------------------------------------------------------------------------
 
 _FOLD: Mapping[str, Callable[[Any, Any], Any]] = {
     "+": lambda a, b: a + b,
@@ -350,7 +350,7 @@ def call(name: str, *args: Expr, dtype: str = "int32", **attrs: int) -> Expr:
     return Call(name, args, tuple(sorted(attrs.items())), dtype)
 
 
-# -- traversal --------------------------------------------------------------------------------------
+# -- traversal -------------------------------------------------------------------------------------
 
 
 def children(expr: Expr) -> tuple[Expr, ...]:

@@ -124,7 +124,7 @@ class Interpreter:
             case _:
                 raise TypeError(f"no statement: {stmt!r}")
 
-    # -- expressions --------------------------------------------------------------------------------
+    # -- expressions -------------------------------------------------------------------------------
 
     def value(self, expr: Expr) -> Any:
         """The value of an expression: int, bool or np.float32."""
@@ -168,7 +168,7 @@ class Interpreter:
                 )
         return position
 
-    # -- blocks and instructions --------------------------------------------------------------------
+    # -- blocks and instructions -------------------------------------------------------------------
 
     def _block(self, access: Access) -> np.ndarray:
         indices = tuple(int(self.value(i)) for i in access.indices)
@@ -188,7 +188,7 @@ class Interpreter:
             inside = all(0 <= w < size for w, size in zip(where, src.buffer.shape, strict=True))
             if not inside and stmt.pad is None:
                 raise LoweringError(
-                    f"copy reads {src.buffer.name!r} at {where}, outside its shape and without a pad"
+                    f"copy reads {src.buffer.name!r} at {where}, outside its shape, without a pad"
                 )
             value = int(source[tuple(where)]) if inside else stmt.pad
             assert value is not None

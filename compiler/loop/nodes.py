@@ -114,7 +114,7 @@ class Region:
 
 @dataclass(frozen=True, eq=False)
 class Copy(Stmt):
-    """dst box = src box. `axes[i]` is the dst axis that src axis `i` runs along, or None (extent 1).
+    """dst box = src box. Src axis `i` runs along dst axis `axes[i]`, or is one position (None).
 
     Source positions outside the source buffer read as `pad` (loads only); without `pad` there are
     none. An int8 source into an int32 destination is sign-extended, the reverse keeps the low bits.
@@ -136,7 +136,7 @@ class Access:
 
 @dataclass(frozen=True, eq=False)
 class Apply(Stmt):
-    """One step of a tensor unit: dst = op(dst, srcs). `op` names an entry of `compiler.loop.units`."""
+    """One step of a tensor unit, dst = op(dst, srcs); `op` is in `compiler.loop.units.UNITS`."""
 
     op: str
     dst: Access

@@ -60,10 +60,12 @@ def map_exprs(stmt: Stmt, rule: Callable[[Expr], Expr]) -> Stmt:
             case If(cond, then):
                 return If(rule(cond), then, loc=part.loc)
             case Copy():
-                return replace(part, dst=_map_region(part.dst, rule), src=_map_region(part.src, rule))
+                return replace(
+                    part, dst=_map_region(part.dst, rule), src=_map_region(part.src, rule)
+                )
             case Apply():
-                dst, srcs = _map_access(part.dst, rule), part.srcs
-                return replace(part, dst=dst, srcs=tuple(_map_access(s, rule) for s in srcs))
+                srcs = tuple(_map_access(s, rule) for s in part.srcs)
+                return replace(part, dst=_map_access(part.dst, rule), srcs=srcs)
         return None
 
     return rewrite(stmt, leaf)

@@ -18,9 +18,7 @@ REQ = "vta.req"
 Unit = Callable[[np.ndarray, tuple[np.ndarray, ...], Mapping[str, int]], np.ndarray]
 
 
-def _gemm(
-    dst: np.ndarray, srcs: tuple[np.ndarray, ...], attrs: Mapping[str, int]
-) -> np.ndarray:
+def _gemm(dst: np.ndarray, srcs: tuple[np.ndarray, ...], attrs: Mapping[str, int]) -> np.ndarray:
     inp, wgt = srcs
     return semantics.wrap32(dst.astype(np.int64) + inp.astype(np.int64) @ wgt.astype(np.int64).T)
 
@@ -34,7 +32,8 @@ def _alu_imm(dst: np.ndarray, srcs: tuple[np.ndarray, ...], attrs: Mapping[str, 
 
 
 def _req(dst: np.ndarray, srcs: tuple[np.ndarray, ...], attrs: Mapping[str, int]) -> np.ndarray:
-    return semantics.req(dst, *srcs, attrs["imm"])
+    bias, multiplier, packed = srcs
+    return semantics.req(dst, bias, multiplier, packed, attrs["imm"])
 
 
 UNITS: Mapping[str, Unit] = {

@@ -21,9 +21,7 @@ def allocate_sram(func: Func, config: VtaConfig) -> Mapping[Buffer, int]:
     return offsets
 
 
-def _visit(
-    stmt: Stmt, live: list[Buffer], offsets: dict[Buffer, int], config: VtaConfig
-) -> None:
+def _visit(stmt: Stmt, live: list[Buffer], offsets: dict[Buffer, int], config: VtaConfig) -> None:
     match stmt:
         case Alloc(buffer, body):
             peers = [b for b in live if b.scope == buffer.scope]

@@ -82,7 +82,7 @@ class _Emitter:
                     self.visit(then)
             case _:
                 raise LoweringError(
-                    f"stage {stmt.loc!r}: a {type(stmt).__name__} is left that is no VTA instruction"
+                    f"stage {stmt.loc!r}: a {type(stmt).__name__} is left, which VTA cannot execute"
                 )
 
     def _copy(self, copy: Copy) -> None:

@@ -1,8 +1,8 @@
 """A nest of tensor-unit steps -> GEMM or ALU instructions with micro-ops.
 
-An instruction runs a list of micro-ops under two loops that step each operand's index linearly. Every
-loop of the nest is linear, so: loops that continue each other are merged, the two longest that fit
-the factor fields become the instruction's loops, the rest is written out as micro-ops.
+An instruction runs a list of micro-ops under two loops that step each operand's index linearly.
+Every loop of the nest is linear, so: loops that continue each other are merged, the two longest
+that fit the factor fields become the instruction's loops, the rest is written out as micro-ops.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 from compiler.errors import LoweringError
 from compiler.loop.units import ALU, ALU_IMM, GEMM, REQ, RESET
@@ -99,8 +100,10 @@ def _fit(loop: Loop) -> list[Loop]:
     if loop.extent <= ITER_MAX:
         return [loop]
     inner = next(n for n in range(ITER_MAX, 0, -1) if loop.extent % n == 0)
-    return [Loop(loop.extent // inner, tuple(s * inner for s in loop.steps)),
-            Loop(inner, loop.steps)]
+    return [
+        Loop(loop.extent // inner, tuple(s * inner for s in loop.steps)),
+        Loop(inner, loop.steps),
+    ]
 
 
 _FACTORS = ("dst_factor_out", "src_factor_out", "wgt_factor_out")
@@ -130,9 +133,7 @@ def _count(loops: list[Loop]) -> int:
     return count
 
 
-def _advance(
-    base: Sequence[int], where: Sequence[int], loops: Sequence[Loop]
-) -> tuple[int, ...]:
+def _advance(base: Sequence[int], where: Sequence[int], loops: Sequence[Loop]) -> tuple[int, ...]:
     out = list(base)
     for position, loop in zip(where, loops, strict=True):
         for operand in range(3):
@@ -150,7 +151,7 @@ def _word(indices: Sequence[int], config: VtaConfig, loc: str) -> int:
 def _instruction(
     op: str, attrs: dict[str, int], count: int, outer: Loop, inner: Loop
 ) -> Instruction:
-    common = {
+    common: dict[str, Any] = {
         "uop_bgn": 0,
         "uop_end": count,
         "iter_out": outer.extent,
@@ -161,7 +162,7 @@ def _instruction(
         "src_factor_in": inner.steps[1],
     }
     if op in (GEMM, RESET):
-        wgt = {"wgt_factor_out": outer.steps[2], "wgt_factor_in": inner.steps[2]}
+        wgt: dict[str, Any] = {"wgt_factor_out": outer.steps[2], "wgt_factor_in": inner.steps[2]}
         return Gemm(reset=op == RESET, **common, **wgt)
     if op == REQ:
         return Alu(alu_opcode=int(AluOp.REQ), imm=attrs["imm"], **common)

@@ -38,8 +38,10 @@ def footprint(
             rows, columns = insn.sram_shape
             first = insn.sram_base
             name = "acc" if memory is MemType.ACC_8BIT else memory.name.lower()
-            reads = () if dram_start is None else (
-                ("dram", _dram(insn, memory, dram_start, unit, config)),
+            reads = (
+                ()
+                if dram_start is None
+                else (("dram", _dram(insn, memory, dram_start, unit, config)),)
             )
             return Footprint(reads, ((name, np.arange(first, first + rows * columns)),))
         case Store():
@@ -61,12 +63,12 @@ def footprint(
         case Alu():
             fields = unpack_uops(uops, config)
             dst = _loop_indices(fields["dst"], insn, "dst")
-            reads = [("acc", dst)]
+            operands: list[Touched] = [("acc", dst)]
             if not insn.use_imm:
                 src = _loop_indices(fields["src"], insn, "src")
                 parts = 3 if insn.alu_opcode == AluOp.REQ else 1
-                reads += [("acc", src + part) for part in range(parts)]
-            return Footprint(tuple(reads), (("acc", dst),))
+                operands += [("acc", src + part) for part in range(parts)]
+            return Footprint(tuple(operands), (("acc", dst),))
     return Footprint()
 
 

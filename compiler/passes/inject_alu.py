@@ -1,7 +1,7 @@
 """Element-wise nests on the accumulator -> ALU steps, one nest per operation.
 
-A chain of operations on one accumulator, ``f(g(A[i], x), y)``, becomes two nests. The innermost loops
-over one ACC element (batch and block) are the step itself and disappear.
+A chain of operations on one accumulator, ``f(g(A[i], x), y)``, becomes two nests. The innermost
+loops over one ACC element (batch and block) are the step itself and disappear.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _IMM_MIN, _IMM_MAX = -(1 << (IMM_BITS - 1)), (1 << (IMM_BITS - 1)) - 1
 
 
 def inject_alu(func: Func, config: VtaConfig) -> Func:
-    """Replace every element-wise nest on ACC buffers by ALU steps; refuse what the ALU cannot do."""
+    """Replace element-wise nests on ACC buffers by ALU steps; refuse what the ALU cannot do."""
     block = (config.batch, config.block_out)
     return Func(func.name, func.params, _visit(func.body, block))
 
@@ -114,8 +114,8 @@ class _Nest:
             case Const(number):
                 if not _IMM_MIN <= number <= _IMM_MAX:
                     raise LoweringError(
-                        f"ALU stage {self.loc!r}: constant {number} does not fit the {IMM_BITS}-bit "
-                        f"immediate"
+                        f"ALU stage {self.loc!r}: constant {number} does not fit the "
+                        f"{IMM_BITS}-bit immediate"
                     )
                 fill = [] if number == 0 else [self._immediate(AluOp.ADD, int(number))]
                 return [_Step(RESET), *fill]
@@ -140,16 +140,16 @@ class _Nest:
         if not isinstance(b, Const | Read) or self._is_dst(b):
             if op not in _COMMUTES:
                 raise LoweringError(
-                    f"ALU stage {self.loc!r}: the second operand of {op.name} must be a constant or "
-                    f"another accumulator, not {b}"
+                    f"ALU stage {self.loc!r}: the second operand of {op.name} must be a constant "
+                    f"or another accumulator, not {b}"
                 )
             a, b = b, a
         if isinstance(b, Const):
             return [*self._steps(a), self._immediate(op, int(b.value))]
         if not isinstance(b, Read) or self._is_dst(b):
             raise LoweringError(
-                f"ALU stage {self.loc!r}: {op.name} of {a} and {b} needs a stage of its own for one "
-                f"of them"
+                f"ALU stage {self.loc!r}: {op.name} of {a} and {b} needs a stage of its own for "
+                f"one of them"
             )
         steps = self._steps(a)
         return [*steps, _Step(ALU, (self._element(b),), (("op", int(op)),))]
@@ -177,7 +177,7 @@ class _Nest:
             )
             if not apart:
                 raise LoweringError(
-                    f"ALU stage {self.loc!r}: the parameters of REQ must be consecutive elements of "
-                    f"one tensor, not {', '.join(str(a) for a in args)}"
+                    f"ALU stage {self.loc!r}: the parameters of REQ must be consecutive elements "
+                    f"of one tensor, not {', '.join(str(a) for a in args)}"
                 )
         return _Step(REQ, tuple(parts), (("imm", attrs["imm"]),))

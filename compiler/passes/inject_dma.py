@@ -37,7 +37,9 @@ def _copy(loops: list[For], core: Store) -> Stmt:
         value = value.value
     if isinstance(value, Select):
         if not isinstance(value.other, Const):
-            raise LoweringError(f"DMA of {core.loc!r}: the pad value must be a constant, not {value.other}")
+            raise LoweringError(
+                f"DMA of {core.loc!r}: the pad value must be a constant, not {value.other}"
+            )
         condition, pad, value = value.cond, int(value.other.value), value.then
     if isinstance(value, Cast):
         value = value.value

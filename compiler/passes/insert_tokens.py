@@ -1,13 +1,13 @@
 """Dependency tokens: every conflict between stages is ordered, by construction.
 
-The stages run their own instructions in order, so for each memory location only its last writer and
-its last reader per stage matter. An instruction that conflicts with an older one of another stage
-must wait for it: an edge (older, newer). Edges between two stages need a token only if they wait for
-something younger than what that stage already waited for; those that remain are increasing on both
-sides, so the k-th token pushed is the k-th popped, and each instruction pushes and pops at most one
-token per counter. Load and store have no counter between them: their edges go through an
+The stages run their own instructions in order, so for each memory location only its last writer
+and its last reader per stage matter. An instruction that conflicts with an older one of another
+stage must wait for it: an edge (older, newer). An edge between two stages needs a token only if it
+waits for something younger than what that stage already waited for; the edges that remain increase
+on both sides, so the k-th token pushed is the k-th popped, and each instruction pushes and pops at
+most one token per counter. Load and store have no counter between them: their edges go through an
 instruction of the compute stage, a no-op where none stands between. All edges point forward in
-program order, so the stream cannot deadlock.
+program order, so the oldest unretired instruction can always go on.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -84,8 +85,8 @@ def _memory(copy: Copy, is_load: bool, config: VtaConfig) -> MemType:
     element = element_shape(sram.buffer.scope, config)
     if dram.buffer.shape[-2:] != element or dram.extent[-2:] != element:
         raise LoweringError(
-            f"DMA of {copy.loc!r}: {dram.buffer.name!r} of shape {list(dram.buffer.shape)} must end "
-            f"in whole elements {list(element)} of {sram.buffer.scope!r}"
+            f"DMA of {copy.loc!r}: {dram.buffer.name!r} of shape {list(dram.buffer.shape)} must "
+            f"end in whole elements {list(element)} of {sram.buffer.scope!r}"
         )
     kinds = {
         ("inp", "int8", True): MemType.INP,
@@ -180,12 +181,12 @@ class _Rows:
     def _one(self, x: _Axis, y: _Axis, sram: int, dram: int) -> Instruction:
         if max(x.low, x.high, y.low, y.high) > PAD_MAX and self.is_load:
             raise LoweringError(
-                f"DMA of {self.loc!r} pads {max(x.low, x.high, y.low, y.high)} elements at one end, "
-                f"more than the {PAD_MAX} of an instruction; use another tile size"
+                f"DMA of {self.loc!r} pads {max(x.low, x.high, y.low, y.high)} elements at one "
+                f"end, more than the {PAD_MAX} of an instruction; use another tile size"
             )
         if x.extent == 0:
             raise LoweringError(f"DMA of {self.loc!r}: a transfer of padding columns only")
-        fields = {
+        fields: dict[str, Any] = {
             "memory_type": int(self.memory),
             "sram_base": sram,
             "dram_base": dram if y.extent else 0,
@@ -195,6 +196,10 @@ class _Rows:
         }
         if not self.is_load:
             return Store(**fields)
-        pads = {"y_pad_0": y.low, "y_pad_1": y.high, "x_pad_0": x.low, "x_pad_1": x.high}
+        pads: dict[str, Any] = {
+            "y_pad_0": y.low,
+            "y_pad_1": y.high,
+            "x_pad_0": x.low,
+            "x_pad_1": x.high,
+        }
         return Load(**fields, **pads, pad_min=self.pad_min)
-

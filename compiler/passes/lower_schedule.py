@@ -62,7 +62,7 @@ class _Lowering:
                 body = Alloc(self.buffers[stage.tensor], body, loc=stage.name)
         return Func(name, tuple(self.buffers[t] for t in self.params), body)
 
-    # -- bounds -------------------------------------------------------------------------------------
+    # -- bounds ------------------------------------------------------------------------------------
 
     def _infer(self, stage: Stage) -> None:
         if stage.attach is None:
@@ -160,8 +160,8 @@ class _Lowering:
             inner |= {leaf.var for leaf in current.leaves[:enclosing]}
             if current.attach is None:
                 raise ScheduleError(
-                    f"stage {stage.name!r} is computed at loop {axis.name!r} of {target.name!r}, but "
-                    f"{reader.name!r} reads it from outside that loop; move one of them"
+                    f"stage {stage.name!r} is computed at loop {axis.name!r} of {target.name!r}, "
+                    f"but {reader.name!r} reads it from outside that loop; move one of them"
                 )
             current, place = current.attach
             enclosing = current.leaves.index(place) + 1
@@ -173,7 +173,7 @@ class _Lowering:
             )
         return inner | {leaf.var for leaf in target.leaves[first:enclosing]}
 
-    # -- loops --------------------------------------------------------------------------------------
+    # -- loops -------------------------------------------------------------------------------------
 
     def _nest(self, stage: Stage) -> Stmt:
         values = self._axis_values(stage)

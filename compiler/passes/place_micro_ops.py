@@ -54,7 +54,11 @@ def _load(task: Task, begin: int, home: int, buffer: Buffer) -> Task:
     count = len(task.uops)
     assert count <= SIZE_MAX
     insn = Load(
-        memory_type=int(MemType.UOP), sram_base=begin, dram_base=home, y_size=1, x_size=count,
+        memory_type=int(MemType.UOP),
+        sram_base=begin,
+        dram_base=home,
+        y_size=1,
+        x_size=count,
         x_stride=count,
     )
     return Task(insn, buffer, loc=task.loc)

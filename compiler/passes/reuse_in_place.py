@@ -33,9 +33,7 @@ def _find(body: Stmt) -> tuple[Buffer, Buffer] | None:
             continue
         if operand.source.shape != core.buffer.shape:
             continue
-        aligned = all(
-            equal(a, b) for a, b in zip(operand.indices, core.indices, strict=True)
-        )
+        aligned = all(equal(a, b) for a, b in zip(operand.indices, core.indices, strict=True))
         if aligned and _writers(body, core.buffer) == 1 and _readers(body, operand.source) == 1:
             return core.buffer, operand.source
     return None

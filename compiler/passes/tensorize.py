@@ -174,5 +174,3 @@ class _Match:
 
     def _sources(self) -> tuple[Access, ...]:
         return tuple(self.sources[tensor] for tensor in self.intrin.inputs)
-
-

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from compiler.errors import ScheduleError
-from compiler.loop.nodes import KINDS
 from compiler.loop.expr import Expr, Read, Reduce, Var, reads, substitute, transform
+from compiler.loop.nodes import KINDS
 from compiler.te.intrin import TensorIntrin
 from compiler.te.tensor import Axis, Tensor
 
@@ -86,8 +86,8 @@ class Stage:
         given = factor if factor is not None else nparts
         if (factor is None) == (nparts is None) or given is None or given < 1:
             raise ScheduleError(
-                f"split of {axis.name!r} in stage {self.name!r} needs either a positive factor or a "
-                f"positive nparts, not factor={factor}, nparts={nparts}"
+                f"split of {axis.name!r} in stage {self.name!r} needs either a positive factor or "
+                f"a positive nparts, not factor={factor}, nparts={nparts}"
             )
         outer = Axis(Var(f"{axis.name}.o"), None, axis.is_reduce)
         inner = Axis(Var(f"{axis.name}.i"), None, axis.is_reduce)
@@ -226,7 +226,9 @@ class Schedule:
         """``T = e`` -> ``T.scope = e; T = T.scope``; call it before splitting T's loops."""
         stage = self[tensor]
         if stage.relations or stage.leaves != [*stage.axes, *stage.reduce_axes]:
-            raise ScheduleError(f"cache_write of {tensor.name!r} must come before its other primitives")
+            raise ScheduleError(
+                f"cache_write of {tensor.name!r} must come before its other primitives"
+            )
         axes = tuple(Axis(Var(a.name), a.extent) for a in stage.axes)
         body = substitute(stage.body, {a.var: b.var for a, b in zip(stage.axes, axes, strict=True)})
         cached = Tensor(f"{tensor.name}.{scope}", tensor.shape, tensor.dtype, axes, body)

@@ -74,16 +74,16 @@ def reduce_axis(extent: int, name: str) -> Axis:
     return Axis(Var(name), extent, is_reduce=True)
 
 
-def sum(body: Expr, axes: tuple[Axis, ...] | list[Axis]) -> Expr:  # noqa: A001
+def sum(body: Expr, axes: tuple[Axis, ...] | list[Axis]) -> Expr:
     """Sum of `body` over reduce axes, in the dtype of `body`."""
     return Reduce("sum", body, tuple(axes), Const(0, body.dtype))
 
 
-def max(body: Expr, axes: tuple[Axis, ...] | list[Axis], init: int) -> Expr:  # noqa: A001
+def max(body: Expr, axes: tuple[Axis, ...] | list[Axis], init: int) -> Expr:
     """Greatest value of `body` over reduce axes, and at least `init`."""
     return Reduce("max", body, tuple(axes), Const(init, body.dtype))
 
 
-def min(body: Expr, axes: tuple[Axis, ...] | list[Axis], init: int) -> Expr:  # noqa: A001
+def min(body: Expr, axes: tuple[Axis, ...] | list[Axis], init: int) -> Expr:
     """Least value of `body` over reduce axes, and at most `init`."""
     return Reduce("min", body, tuple(axes), Const(init, body.dtype))

@@ -1,7 +1,7 @@
 """Border classes: output positions whose windows overlap the padding in the same way.
 
-Along one axis the windows of a padded operator fall into a few classes (3 for a 3-wide kernel). Each
-class is a run of neighbouring positions.
+Along one axis the windows of a padded operator fall into a few classes (3 for a 3-wide kernel).
+Each class is a run of neighbouring positions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from compiler.loop.expr import Const, Expr, compare, select
 
 @dataclass(frozen=True)
 class Borders:
-    """Classes along one axis: class k starts at output position `starts[k]`, sees taps `taps[k]`."""
+    """Classes along one axis: class k starts at position `starts[k]` and sees taps `taps[k]`."""
 
     starts: tuple[int, ...]
     taps: tuple[range, ...]

@@ -1,9 +1,9 @@
 """2-D convolution (and dense, as a 1x1 one on a 1x1 image) with requantisation.
 
 Compute: accumulate int8 products in int32, then REQ. The input's zero point z is folded into the
-bias: sum w*(x - z) = sum w*x - z * sum w. Padding must read as z: z = 0 and, with `pad_min`, z = -128
-are padded by the load itself; for any other z the load pads with 0 and each border class gets a bias
-that counts only the taps inside the image.
+bias: sum w*(x - z) = sum w*x - z * sum w. Padding must read as z: z = 0 and, with `pad_min`,
+z = -128 are padded by the load itself; for any other z the load pads with 0 and each border class
+gets a bias that counts only the taps inside the image.
 """
 
 from __future__ import annotations
@@ -58,8 +58,12 @@ def conv2d(
     parameters = conv.requant.parameters(_biases(conv, rows, columns), config)
     if tiling is None:
         tiling = choose_tiling(
-            conv.data.shape(config), weights.shape, conv.out.shape(config), conv.strides,
-            len(rows) * len(columns), config,
+            conv.data.shape(config),
+            weights.shape,
+            conv.out.shape(config),
+            conv.strides,
+            len(rows) * len(columns),
+            config,
         )
     data = te.placeholder(conv.data.shape(config), "int8", conv.data.name)
     wgt = te.placeholder(weights.shape, "int8", f"{name}.weights")
@@ -68,7 +72,8 @@ def conv2d(
     acc = _accumulate(padded, wgt, conv, config)
     req = _requantise(acc, params, conv.requant, rows, columns)
     out = te.compute(
-        conv.out.shape(config), lambda n, co, h, w, b, o: req(n, co, h, w, b, o).astype("int8"),
+        conv.out.shape(config),
+        lambda n, co, h, w, b, o: req(n, co, h, w, b, o).astype("int8"),
         conv.out.name,
     )
     schedule = _schedule(out, req, acc, padded, wgt, params, tiling, config)
@@ -99,7 +104,8 @@ def _biases(conv: Conv2d, rows: Borders, columns: Borders) -> np.ndarray:
     for y, taps_y in enumerate(rows.taps):
         for x, taps_x in enumerate(columns.taps):
             window = weights[
-                :, :,
+                :,
+                :,
                 slice(0, kh) if rows is NO_BORDERS else slice(taps_y.start, taps_y.stop),
                 slice(0, kw) if columns is NO_BORDERS else slice(taps_x.start, taps_x.stop),
             ]
@@ -124,9 +130,7 @@ def _padded(data: te.Tensor, pads: tuple[int, int, int, int], value: int) -> te.
     return te.compute(shape, element, f"{data.name}.inp")
 
 
-def _accumulate(
-    padded: te.Tensor, wgt: te.Tensor, conv: Conv2d, config: VtaConfig
-) -> te.Tensor:
+def _accumulate(padded: te.Tensor, wgt: te.Tensor, conv: Conv2d, config: VtaConfig) -> te.Tensor:
     _, ci, kh, kw, _, block = wgt.shape
     sh, sw = conv.strides
     k, dy, dx = te.reduce_axis(ci, "k"), te.reduce_axis(kh, "dy"), te.reduce_axis(kw, "dx")

@@ -129,5 +129,3 @@ def _cost(t: ConvTiling, s: _Shape, config: VtaConfig) -> tuple[float, int]:
     # Threads hide the shorter of the two behind the longer; without them they add up.
     time = max(array, bus) + started / threads if threads > 1 else array + bus + started
     return time, steps
-
-

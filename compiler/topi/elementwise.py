@@ -80,7 +80,12 @@ def _add_vectors(step: Add, config: VtaConfig) -> np.ndarray:
 
 class _Builder:
     def __init__(
-        self, name: str, out: Packed, steps: Sequence[Step], inputs: Sequence[str], config: VtaConfig
+        self,
+        name: str,
+        out: Packed,
+        steps: Sequence[Step],
+        inputs: Sequence[str],
+        config: VtaConfig,
     ) -> None:
         self.name, self.out, self.config = name, out, config
         shape = out.shape(config)
@@ -100,9 +105,7 @@ class _Builder:
         if isinstance(step, Clip):
             operand = self._operand(step.operand)
             low, high = step.least, step.greatest
-            self._stage(
-                lambda e, b, o: te.minimum(te.maximum(operand(e, b, o), low), high), "clip"
-            )
+            self._stage(lambda e, b, o: te.minimum(te.maximum(operand(e, b, o), low), high), "clip")
         else:
             self._add(step)
         self.results.append(self.stages[-1])
@@ -125,7 +128,8 @@ class _Builder:
             return self.results[operand]
         source = self.inputs[operand]
         load = te.compute(
-            self.shape, lambda e, b, o: source(e, b, o).astype("int32"),
+            self.shape,
+            lambda e, b, o: source(e, b, o).astype("int32"),
             f"{self.name}.in{len(self.loads)}",
         )
         self.loads.append(load)
@@ -151,16 +155,14 @@ class _Builder:
     def finish(self) -> KernelTemplate:
         """Schedule: chunks of elements, two virtual threads where the chunks pair up."""
         last = self.stages[-1]
-        out = te.compute(
-            self.shape, lambda e, b, o: last(e, b, o).astype("int8"), self.out.name
-        )
+        out = te.compute(self.shape, lambda e, b, o: last(e, b, o).astype("int8"), self.out.name)
         s = te.Schedule(out)
         depth = self.config.depth(MemType.ACC)
         chunk, threads = _chunk(self.shape[0], len(self.loads), self.params.shape[0], depth)
         if not chunk:
             raise CapacityError(
-                f"kernel {self.name!r} needs {len(self.loads)} + {self.params.shape[0]} elements of "
-                f"'acc' at least, config {self.config.name!r} has {depth}"
+                f"kernel {self.name!r} needs {len(self.loads)} + {self.params.shape[0]} elements "
+                f"of 'acc' at least, config {self.config.name!r} has {depth}"
             )
         e, b, o = s[out].axes
         e_o, e_i = s[out].split(e, chunk)
@@ -192,4 +194,3 @@ def _chunk(count: int, loads: int, vectors: int, depth: int) -> tuple[int, int]:
         if fitting:
             return fitting[-1], threads
     return 0, 1
-

@@ -14,7 +14,7 @@ from vta_hw.spec.config import VtaConfig
 
 @dataclass(frozen=True)
 class KernelTemplate:
-    """A schedule over `params`, in order inputs, constants, output. `macs` as the model counts them.
+    """A schedule over `params` (inputs, constants, output); `macs` as the model counts them.
 
     `knobs` records the schedule choices (tile sizes, threads) for reports.
     """

@@ -1,7 +1,7 @@
 """Max and average pooling of int8 images on the accumulator (ACC_8BIT loads, ALU).
 
-Average: LiteRT's rounding, RSR(MUL(sum, ceil(2^23 / n)), 23) for windows of n elements; padding does
-not count unless asked, so each border class has a multiplier of its own.
+Average: LiteRT's rounding, RSR(MUL(sum, ceil(2^23 / n)), 23) for windows of n elements; padding
+does not count unless asked, so each border class has a multiplier of its own.
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ def pool2d(name: str, pool: Pool, config: VtaConfig) -> KernelTemplate:
     if (pool.clamp_min, pool.clamp_max) != (-128, 127):
         result = _clamped(result, pool, name)
     final = result
-    out = te.compute(
-        pool.out.shape(config), lambda *at: final(*at).astype("int8"), pool.out.name
-    )
+    out = te.compute(pool.out.shape(config), lambda *at: final(*at).astype("int8"), pool.out.name)
     schedule, knobs = _schedule(out, image, params, pool, config)
     constants = {} if params is None else {params.name: values}
     order = (data, out) if params is None else (data, params, out)
@@ -118,9 +116,7 @@ def _classes(pool: Pool) -> tuple[Borders, Borders]:
     )
 
 
-def _multipliers(
-    pool: Pool, rows: Borders, columns: Borders, config: VtaConfig
-) -> np.ndarray:
+def _multipliers(pool: Pool, rows: Borders, columns: Borders, config: VtaConfig) -> np.ndarray:
     """ceil(2^23 / n) per border class, int32 [row class, column class, batch, block]."""
     counts = np.full((len(rows), len(columns)), pool.kernel[0] * pool.kernel[1])
     if rows is not NO_BORDERS:

@@ -76,9 +76,13 @@ def _tail(kernel: Kernel, expected: str) -> tuple[Node, int, int] | str:
 
 def _requant(attrs: Any, low: int, high: int) -> Requant:
     return Requant(
-        _MODES[attrs["mode"]], np.asarray(attrs["multiplier"]), np.asarray(attrs["left"]),
-        np.asarray(attrs["right"]), int(attrs["zero_point"]),
-        max(low, int(attrs["clamp_min"])), min(high, int(attrs["clamp_max"])),
+        _MODES[attrs["mode"]],
+        np.asarray(attrs["multiplier"]),
+        np.asarray(attrs["left"]),
+        np.asarray(attrs["right"]),
+        int(attrs["zero_point"]),
+        max(low, int(attrs["clamp_min"])),
+        min(high, int(attrs["clamp_max"])),
     )
 
 
@@ -109,7 +113,11 @@ def _conv(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:
     spec = Conv2d(
         packed(node.inputs[0], graph.type_of(node.inputs[0])),
         packed(kernel.outputs[0], graph.type_of(kernel.outputs[0])),
-        weights, bias, strides, pads, _zero_point(graph, node.inputs[0]),
+        weights,
+        bias,
+        strides,
+        pads,
+        _zero_point(graph, node.inputs[0]),
         _requant(tail[0].attrs, tail[1], tail[2]),
     )
     return conv.check_supported(spec, config) or (lambda: conv.conv2d(node.name, spec, config))
@@ -125,8 +133,13 @@ def _pool(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:
     spec = Pool(
         packed(node.inputs[0], graph.type_of(node.inputs[0])),
         packed(kernel.outputs[0], graph.type_of(kernel.outputs[0])),
-        tuple(node.attrs["kernel"]), tuple(node.attrs["strides"]), tuple(node.attrs["pads"]),
-        node.op == "max_pool2d", bool(node.attrs.get("count_include_pad", False)), low, high,
+        tuple(node.attrs["kernel"]),
+        tuple(node.attrs["strides"]),
+        tuple(node.attrs["pads"]),
+        node.op == "max_pool2d",
+        bool(node.attrs.get("count_include_pad", False)),
+        low,
+        high,
     )
     return pool.check_supported(spec, config) or (lambda: pool.pool2d(node.name, spec, config))
 
@@ -158,14 +171,22 @@ def _elementwise(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str
 def _add(node: Node, graph: Graph, operands: list[str | int]) -> Add:
     out = Scale(*(int(v) for v in node.attrs["out"]))
     requant = Requant(
-        _MODES[node.attrs["mode"]], np.array([out.multiplier]), np.array([out.left]),
-        np.array([out.right]), _zero_point(graph, node.outputs[0]),
-        int(node.attrs["clamp_min"]), int(node.attrs["clamp_max"]),
+        _MODES[node.attrs["mode"]],
+        np.array([out.multiplier]),
+        np.array([out.left]),
+        np.array([out.right]),
+        _zero_point(graph, node.outputs[0]),
+        int(node.attrs["clamp_min"]),
+        int(node.attrs["clamp_max"]),
     )
     zeros = (_zero_point(graph, node.inputs[0]), _zero_point(graph, node.inputs[1]))
     scales = tuple(Scale(*(int(v) for v in node.attrs[key])) for key in ("lhs", "rhs"))
     return Add(
-        operands[0], operands[1], zeros, int(node.attrs["left_shift"]), (scales[0], scales[1]),
+        operands[0],
+        operands[1],
+        zeros,
+        int(node.attrs["left_shift"]),
+        (scales[0], scales[1]),
         requant,
     )
 
