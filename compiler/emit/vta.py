@@ -12,6 +12,7 @@ from compiler.loop.nodes import Task
 from compiler.passes.footprint import footprint
 from compiler.passes.insert_tokens import NO_INSTRUCTION, Access, insert_tokens
 from compiler.passes.place_micro_ops import place_micro_ops
+from compiler.passes.verify_tokens import verify_tokens
 from vta_hw.spec.config import MemType, VtaConfig
 from vta_hw.spec.isa import Alu, Gemm, Instruction, Load, Store
 from vta_hw.spec.program import Program, Relocation, Symbol
@@ -59,6 +60,8 @@ def emit_region(
         }
         sizes["dram"] = -(-arena // _unit(config)) + 1
         instructions, origins = insert_tokens(stream, sizes)
+    with context.step("verify_tokens"):
+        verify_tokens(instructions, config)
     symbols = {t.symbol: Symbol(t.symbol, t.size_bytes) for t in tensors.values()}
     symbols[pool] = Symbol(pool, len(contents), contents)
     with context.step("emit"):
