@@ -39,9 +39,9 @@ class GraphBuilder:
         """An error about the file as a whole."""
         return FrontendError(f"model {self.file!r}: {text}")
 
-    def miss(self, operator: str, where: str, reason: str) -> None:
+    def miss(self, operator: str, reason: str) -> None:
         """Note an operator that cannot be imported; `finish` reports all of them."""
-        self._unsupported.append(f"{operator} {where}: {reason}")
+        self._unsupported.append(f"{operator}: {reason}")
 
     def declare(self, name: str, type_: TensorType) -> str:
         """Make a tensor known. Declaring it again with the same type changes nothing."""

@@ -59,10 +59,10 @@ def _quantize_linear(scope: Scope, node: OnnxNode) -> Value:
         case Pending():
             return scope.emit(value, name, quant, dtype)
         case Dequantised(source):
-            pending = Pending("reshape", (source,), _same_shape(scope, source), node.where, source)
+            pending = Pending("reshape", (source,), _same_shape(scope, source), node.source, source)
             return scope.emit(pending, name, quant, dtype)
         case Real(source):
-            pending = Pending("quantize", (source,), {"rounding": "even"}, node.where)
+            pending = Pending("quantize", (source,), {"rounding": "even"}, node.source)
             return scope.emit(pending, name, quant, dtype)
     raise Unsupported(f"it quantises {node.inputs[0]!r}, which is not float32")
 
@@ -116,7 +116,7 @@ def _dequantize_linear(scope: Scope, node: OnnxNode) -> Value:
 
 def _moved(scope: Scope, node: OnnxNode, op: str, name: str, attrs: Mapping[str, Any]) -> Value:
     """An operator that keeps the quantisation: at once on integers, later on their float view."""
-    pending = Pending(op, (name,), attrs, node.where, keep=name)
+    pending = Pending(op, (name,), attrs, node.source, keep=name)
     if isinstance(scope.value(node, 0), Quantised):
         type_ = scope.builder.type_of(name)
         dtype = type_.source_dtype or type_.dtype
@@ -132,7 +132,7 @@ def _either(scope: Scope, node: OnnxNode) -> str:
 
 def _add(scope: Scope, node: OnnxNode) -> Value:
     names = (activation(scope, node, 0), activation(scope, node, 1))
-    return Pending("qnn.add", names, {"activation": "none"}, node.where)
+    return Pending("qnn.add", names, {"activation": "none"}, node.source)
 
 
 def _relu(scope: Scope, node: OnnxNode) -> Value:
@@ -156,7 +156,7 @@ def _clip(scope: Scope, node: OnnxNode) -> Value:
     if isinstance(value, Pending):
         return value.within(*bounds)
     name = activation(scope, node, 0)
-    same = Pending("reshape", (name,), _same_shape(scope, name), node.where, keep=name)
+    same = Pending("reshape", (name,), _same_shape(scope, name), node.source, keep=name)
     return same.within(*bounds)
 
 
@@ -174,7 +174,7 @@ def _pool(
         return _moved(scope, node, op, name, attrs)
     if isinstance(scope.value(node, 0), Quantised):
         raise Unsupported("an average of integers needs their quantisation; use the QDQ form")
-    return Pending(op, (name,), attrs, node.where)
+    return Pending(op, (name,), attrs, node.source)
 
 
 def _max_pool(scope: Scope, node: OnnxNode) -> Value:
@@ -227,7 +227,7 @@ def _softmax(scope: Scope, node: OnnxNode) -> Value:
     rank = len(scope.builder.type_of(name).shape)
     if node.integer("axis", -1) not in (-1, rank - 1):
         raise Unsupported(f"axis must be the last one, not {node.integer('axis', -1)}")
-    return Pending("qnn.softmax", (name,), {"beta": 1.0}, node.where)
+    return Pending("qnn.softmax", (name,), {"beta": 1.0}, node.source)
 
 
 def _constant(scope: Scope, node: OnnxNode) -> Value:
@@ -279,11 +279,14 @@ def import_onnx(data: bytes, name: str) -> Graph:
         raise builder.error(f"no usable model, {error}; give a TFLite or ONNX file") from None
     readers = Counter(n for node in file.nodes for n in node.inputs) + Counter(file.outputs)
     scope = Scope(builder, readers)
-    inputs = [_graph_input(scope, i.name, i.shape, i.dtype) for i in file.inputs]
     scope.values.update((n, Constant(n, data)) for n, data in file.constants.items())
-    for node in file.nodes:
-        _import_node(scope, node)
-    outputs = [_graph_output(scope, output) for output in file.outputs]
+    try:
+        inputs = [_graph_input(scope, i.name, i.shape, i.dtype) for i in file.inputs]
+        for node in file.nodes:
+            _import_node(scope, node)
+        outputs = [_graph_output(scope, output) for output in file.outputs]
+    except Unsupported as error:
+        raise builder.error(f"{error}; change the graph's inputs and outputs") from None
     return builder.finish(inputs, outputs)
 
 
@@ -306,14 +309,14 @@ def _import_node(scope: Scope, node: OnnxNode) -> None:
     importer = IMPORTERS.get(node.op)
     result: Value = Missing()
     if importer is None:
-        scope.builder.miss(node.op, node.where, "no importer for it")
+        scope.builder.miss(node.source, "no importer for it")
     elif not missing:
         try:
             if not node.outputs:
                 raise Unsupported("it has no output")
             result = importer(scope, node)
         except Unsupported as error:
-            scope.builder.miss(node.op, node.where, str(error))
+            scope.builder.miss(node.source, str(error))
     scope.values.update((name, result) for name in node.outputs if name)
 
 
@@ -332,12 +335,8 @@ def _graph_output(scope: Scope, name: str) -> str:
                 scope.builder.emit("reshape", [source], name, view, f"output {name!r}")
         case Missing():
             pass
-        case Pending(op, _, _, where):
-            scope.builder.miss(
-                op.removeprefix("qnn."),
-                where,
-                f"its result {name!r} is returned without being quantised",
-            )
+        case Pending(_, _, _, source):
+            scope.builder.miss(source, f"its result {name!r} is returned without being quantised")
         case _:
             raise scope.builder.error(
                 f"output {name!r} is not computed by a quantised operator; export it again"

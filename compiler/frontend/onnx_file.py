@@ -28,10 +28,10 @@ _MAX_ELEMENTS = 1 << 31
 
 @dataclass(frozen=True)
 class OnnxNode:
-    """One node; `op` carries the domain's name unless it is ONNX's own."""
+    """One node; `op` carries the domain unless it is ONNX's own, `source` is for messages."""
 
     op: str
-    where: str
+    source: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, AttributeProto]
@@ -105,6 +105,10 @@ class OnnxFile:
             raise FrontendError("it is no TFLite file and holds no ONNX graph")
         if not model.opset_import:
             raise FrontendError("it names no operator set")
+        domains = {_domain(opset) for opset in model.opset_import}
+        for node in model.graph.node:
+            if _domain(node) not in domains:
+                raise FrontendError(f"it names no operator set of the domain {node.domain!r}")
         return cls._read_graph(model.graph)
 
     @classmethod
@@ -166,17 +170,22 @@ def _read_input(value: Any) -> OnnxInput:
 
 
 def _read_node(node: Any, index: int) -> OnnxNode:
-    domain = _text(node.domain)
-    prefix = "" if domain in ("", "ai.onnx") else f"{domain}."
+    domain = _domain(node)
+    op = f"{domain}.{_text(node.op_type)}" if domain else _text(node.op_type)
     outputs = tuple(_text(name) for name in node.output)
-    where = f"#{index}" + (f" -> {outputs[0]!r}" if outputs else "")
     return OnnxNode(
-        prefix + _text(node.op_type),
-        where,
+        op,
+        f"{op} #{index}" + (f" -> {outputs[0]!r}" if outputs else ""),
         tuple(_text(name) for name in node.input),
         outputs,
         {_text(a.name): a for a in node.attribute},
     )
+
+
+def _domain(message: Any) -> str:
+    """The domain of a node or operator set; ONNX's own has two spellings."""
+    domain = _text(message.domain)
+    return "" if domain == "ai.onnx" else domain
 
 
 def _text(value: str | bytes) -> str:

@@ -132,7 +132,7 @@ def conv(scope: Scope, node: OnnxNode) -> Value:
     weights, quant = _weights(scope, _dequantised_weights(scope, node), 4, 0)
     attrs = _conv_attrs(scope, node, x, weights)
     bias = _bias(scope, node, 2, weights, _quant(scope, x), quant)
-    return Pending("qnn.conv2d", (x, weights, bias), attrs, node.where)
+    return Pending("qnn.conv2d", (x, weights, bias), attrs, node.source)
 
 
 def _gemm_channel(node: OnnxNode) -> int:
@@ -148,7 +148,7 @@ def _dense(scope: Scope, node: OnnxNode, channel: int) -> Value:
     x = activation(scope, node, 0)
     weights, quant = _weights(scope, _dequantised_weights(scope, node), 2, channel)
     bias = _bias(scope, node, 2, weights, _quant(scope, x), quant)
-    return Pending("qnn.dense", (x, weights, bias), {"activation": "none"}, node.where)
+    return Pending("qnn.dense", (x, weights, bias), {"activation": "none"}, node.source)
 
 
 def gemm(scope: Scope, node: OnnxNode) -> Value:
@@ -186,7 +186,7 @@ def qlinear_conv(scope: Scope, node: OnnxNode) -> Value:
     weights, quant = _weights(scope, _quantised_weights(scope, node, 0), 4, 0)
     attrs = _conv_attrs(scope, node, x, weights)
     bias = _bias(scope, node, 8, weights, x_quant, quant)
-    pending = Pending("qnn.conv2d", (x, weights, bias), attrs, node.where)
+    pending = Pending("qnn.conv2d", (x, weights, bias), attrs, node.source)
     return scope.emit(pending, node.outputs[0], *scope.per_tensor(node, 6, "result"))
 
 
@@ -196,7 +196,7 @@ def _qlinear_dense(
     x, x_quant = _quantised_operand(scope, node, 0)
     weights, quant = _weights(scope, _quantised_weights(scope, node, channel), 2, channel)
     bias = _bias(scope, node, bias_at, weights, x_quant, quant)
-    pending = Pending("qnn.dense", (x, weights, bias), {"activation": "none"}, node.where)
+    pending = Pending("qnn.dense", (x, weights, bias), {"activation": "none"}, node.source)
     return scope.emit(pending, node.outputs[0], *scope.per_tensor(node, result_at, "result"))
 
 
@@ -214,5 +214,5 @@ def qlinear_add(scope: Scope, node: OnnxNode) -> Value:
     """QLinearAdd, ONNX Runtime's own addition of integers."""
     a, _ = _quantised_operand(scope, node, 0)
     b, _ = _quantised_operand(scope, node, 3)
-    pending = Pending("qnn.add", (a, b), {"activation": "none"}, node.where)
+    pending = Pending("qnn.add", (a, b), {"activation": "none"}, node.source)
     return scope.emit(pending, node.outputs[0], *scope.per_tensor(node, 6, "result"))

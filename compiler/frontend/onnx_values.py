@@ -159,11 +159,14 @@ class Scope:
 
     def emit(self, pending: Pending, name: str, quant: Quant | None, dtype: str) -> Quantised:
         """Add the node of a result whose quantisation is now known."""
-        if pending.keep is not None:
-            check_same_quant(self.builder.type_of(pending.keep).quant, quant, "it")
-        if quant is not None:
-            _check_range(pending, quant)
-        shape = self.builder.infer_shape(pending.op, pending.inputs, pending.attrs)
+        try:
+            if pending.keep is not None:
+                check_same_quant(self.builder.type_of(pending.keep).quant, quant, "it")
+            if quant is not None:
+                _check_range(pending, quant)
+            shape = self.builder.infer_shape(pending.op, pending.inputs, pending.attrs)
+        except Unsupported as error:
+            raise Unsupported(f"for the result of {pending.source}, {error}") from None
         self.declare(name, shape, quant, dtype)
         self.builder.emit(pending.op, pending.inputs, name, pending.attrs, pending.source)
         return Quantised(name)

@@ -65,6 +65,10 @@ class _Import:
 
     def declare(self, tensor: TfTensor) -> str:
         """Declare a tensor under the name and type that the graph holds it in."""
+        if tensor.dtype not in ("int8", "uint8", "float32"):
+            raise Unsupported(
+                f"tensor {tensor.name!r} must be int8, uint8 or float32, not {tensor.dtype}"
+            )
         shifted = tensor.dtype == "uint8"
         type_ = TensorType(
             tensor.shape,
@@ -153,7 +157,7 @@ def _conv_2d(ctx: _Import, op: Operator) -> None:
         "layout": "NHWC",
         "activation": _activation_name(options.FusedActivationFunction()),
     }
-    ctx.builder.emit("qnn.conv2d", names, ctx.activation(out), attrs, op.where)
+    ctx.builder.emit("qnn.conv2d", names, ctx.activation(out), attrs, op.source)
 
 
 def _fully_connected(ctx: _Import, op: Operator) -> None:
@@ -168,7 +172,7 @@ def _fully_connected(ctx: _Import, op: Operator) -> None:
     if x.shape != (rows, depth):
         flat = replace(ctx.builder.type_of(source), shape=(rows, depth), layout="NC")
         name = ctx.builder.declare(f"{out.name}:flat", flat)
-        ctx.builder.emit("reshape", [source], name, {"shape": flat.shape}, op.where)
+        ctx.builder.emit("reshape", [source], name, {"shape": flat.shape}, op.source)
         source = name
     target = result
     if out.shape != (rows, channels):
@@ -177,16 +181,16 @@ def _fully_connected(ctx: _Import, op: Operator) -> None:
     weights = ctx.builder.constant(w.name, w.held, w.held_quant)
     names = [source, weights, ctx.bias(op, out, x.held_quant, w)]
     attrs = {"activation": _activation_name(options.FusedActivationFunction())}
-    ctx.builder.emit("qnn.dense", names, target, attrs, op.where)
+    ctx.builder.emit("qnn.dense", names, target, attrs, op.source)
     if target != result:
-        ctx.builder.emit("reshape", [target], result, {"shape": out.shape}, op.where)
+        ctx.builder.emit("reshape", [target], result, {"shape": out.shape}, op.source)
 
 
 def _add(ctx: _Import, op: Operator) -> None:
     options = read_options(op, tflite.AddOptions)
     names = [ctx.activation(ctx.operand(op, position)) for position in (0, 1)]
     attrs = {"activation": _activation_name(options.FusedActivationFunction())}
-    ctx.builder.emit("qnn.add", names, ctx.activation(ctx.result(op)), attrs, op.where)
+    ctx.builder.emit("qnn.add", names, ctx.activation(ctx.result(op)), attrs, op.source)
 
 
 def _pool(ctx: _Import, op: Operator, name: str) -> None:
@@ -205,7 +209,7 @@ def _pool(ctx: _Import, op: Operator, name: str) -> None:
     }
     if name == "qnn.avg_pool2d":
         attrs["count_include_pad"] = False
-    ctx.builder.emit(name, [source], result, attrs, op.where)
+    ctx.builder.emit(name, [source], result, attrs, op.source)
 
 
 def _average_pool_2d(ctx: _Import, op: Operator) -> None:
@@ -220,7 +224,7 @@ def _reshape(ctx: _Import, op: Operator) -> None:
     x, out = ctx.operand(op, 0), ctx.result(op)
     source, result = ctx.activation(x), ctx.activation(out)
     check_same_quant(x.held_quant, out.held_quant, "a reshape")
-    ctx.builder.emit("reshape", [source], result, {"shape": out.shape}, op.where)
+    ctx.builder.emit("reshape", [source], result, {"shape": out.shape}, op.source)
 
 
 def _softmax(ctx: _Import, op: Operator) -> None:
@@ -233,14 +237,14 @@ def _softmax(ctx: _Import, op: Operator) -> None:
     beta = float(options.Beta())
     if not 0 < beta < math.inf:
         raise Unsupported(f"beta must be positive, not {beta}")
-    ctx.builder.emit("qnn.softmax", [source], result, {"beta": beta}, op.where)
+    ctx.builder.emit("qnn.softmax", [source], result, {"beta": beta}, op.source)
 
 
 def _clip(ctx: _Import, op: Operator, activation: str) -> None:
     x, out = ctx.operand(op, 0), ctx.result(op)
     source, result = ctx.activation(x), ctx.activation(out)
     check_same_quant(x.held_quant, out.held_quant, "a separate activation")
-    ctx.builder.emit("qnn.clip", [source], result, {"activation": activation}, op.where)
+    ctx.builder.emit("qnn.clip", [source], result, {"activation": activation}, op.source)
 
 
 def _relu(ctx: _Import, op: Operator) -> None:
@@ -256,18 +260,18 @@ def _quantize(ctx: _Import, op: Operator) -> None:
     result = ctx.activation(out)
     if x.dtype == "float32":
         source = ctx.declare(x)
-        ctx.builder.emit("quantize", [source], result, {"rounding": "away"}, op.where)
+        ctx.builder.emit("quantize", [source], result, {"rounding": "away"}, op.source)
         return
     # int8 <-> uint8 with zero points 128 apart: the same values as the graph holds them.
     source = ctx.activation(x)
     check_same_quant(x.held_quant, out.held_quant, "a quantize of integers")
-    ctx.builder.emit("reshape", [source], result, {"shape": out.shape}, op.where)
+    ctx.builder.emit("reshape", [source], result, {"shape": out.shape}, op.source)
 
 
 def _dequantize(ctx: _Import, op: Operator) -> None:
     x, out = ctx.operand(op, 0), ctx.result(op)
     source = ctx.activation(x)
-    ctx.builder.emit("dequantize", [source], ctx.declare(out), {}, op.where)
+    ctx.builder.emit("dequantize", [source], ctx.declare(out), {}, op.source)
 
 
 Importer = Callable[[_Import, Operator], None]
@@ -300,12 +304,12 @@ def import_tflite(data: bytes, name: str) -> Graph:
     for op in file.operators:
         importer = IMPORTERS.get(op.code)
         if importer is None:
-            builder.miss(op.code, op.where, "no importer for it")
+            builder.miss(op.source, "no importer for it")
             continue
         try:
             importer(ctx, op)
         except Unsupported as error:
-            builder.miss(op.code, op.where, str(error))
+            builder.miss(op.source, str(error))
     outputs = [_boundary(ctx, index) for index in file.outputs]
     return builder.finish(inputs, outputs)
 
@@ -317,4 +321,7 @@ def _boundary(ctx: _Import, index: int) -> str:
         raise ctx.builder.error(
             f"tensor {tensor.name!r} is constant and a graph input or output; export it again"
         )
-    return ctx.declare(tensor)
+    try:
+        return ctx.declare(tensor)
+    except Unsupported as error:
+        raise ctx.builder.error(f"{error}; convert the graph's inputs and outputs") from None

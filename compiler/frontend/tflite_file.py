@@ -61,10 +61,10 @@ class TfTensor:
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator: `where` is for messages, `table` its raw table."""
+    """One operator: `source` is for messages, `table` its raw table."""
 
     code: str
-    where: str
+    source: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     table: Any
@@ -217,7 +217,7 @@ def _read_operators(
         inputs = _indices(table.InputsAsNumpy(), len(tensors), -1, f"input of operator {index}")
         outputs = _indices(table.OutputsAsNumpy(), len(tensors), 0, f"output of operator {index}")
         writes = f" -> {tensors[outputs[0]].name!r}" if outputs else ""
-        operators.append(Operator(code, f"#{index}{writes}", inputs, outputs, table))
+        operators.append(Operator(code, f"{code} #{index}{writes}", inputs, outputs, table))
     return tuple(operators)
 
 
