@@ -11,6 +11,7 @@ from tests.vta_sim.helpers import TINY, fresh_dram, run, verdict
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.isa import TOKEN_MAX, FaultClass
 from vta_hw.spec.result import Status
+from vta_sim import functional
 
 SHORT = TINY.override(["LOG_CMD_QUEUE=2"])
 
@@ -241,3 +242,22 @@ def test_effect_of_a_waiting_push_has_taken_place() -> None:
 def test_counters_start_at_zero_in_every_run() -> None:
     assert verdict(run("load inp push_next\nfinish")) == ("ok", None)
     assert verdict(run("gemm pop_prev\nfinish")) == ("deadlock", 0)
+
+
+# -- streams that are none ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["tiny", "pynq", "batch4"])
+def test_random_bytes_end_in_a_verdict(name: str, rng: np.random.Generator) -> None:
+    config = VtaConfig.load(name)
+    seen = set()
+    for _ in range(150):
+        words = rng.integers(0, 256, (int(rng.integers(1, 12)), 16)).astype(np.uint8)
+        if rng.random() < 0.8:  # opcodes that exist, no waiting: further into each instruction
+            words[:, 0] = words[:, 0] & 0x80 | rng.integers(0, 5, len(words)).astype(np.uint8)
+        stream = words.tobytes()
+        result = functional.run(config, stream, rng.integers(0, 256, 9999).astype(np.uint8))
+        kind, index = verdict(result)
+        assert index is None or 0 <= index < len(words)
+        seen.add(kind)
+    assert {"bad_opcode", "sram_range"} <= seen
