@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -20,6 +21,8 @@ from examples.digits import data, judge
 
 MODEL = Path(__file__).with_name("digits_int8.onnx")
 _LISTING_LINES = 16
+# What ONNX Runtime's quantiser appends to the names of tensors.
+_QUANTISED = "_QuantizeLinear_Output"
 
 
 def _predict(package: vta.Package, images: np.ndarray, console: Console) -> np.ndarray:
@@ -39,26 +42,28 @@ def _predict_by_judge(images: np.ndarray) -> np.ndarray:
     return np.array([runtime.run({"image": image[None]})["logits"].argmax() for image in images])
 
 
-def _layers(package: vta.Package) -> Table:
-    table = Table(title="What became of each operator")
+def _layers(package: vta.Package, console: Console) -> None:
+    table = Table(title="What became of each operator", box=box.SIMPLE)
     for heading in ("layer", "operator", "where"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("MACs", "instructions", "bytes loaded", "bytes stored"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("MACs", "insns", "bytes\nloaded", "bytes\nstored"):
         table.add_column(heading, justify="right")
     for row in package.layers:
-        where = f"{row.where}: {row.reason}" if row.reason else row.where
         counts = (row.macs, row.instructions, row.bytes_loaded, row.bytes_stored)
-        table.add_row(row.name, row.op, where, *(f"{count:,}" if count else "" for count in counts))
-    return table
+        cells = (f"{count:,}" if count else "" for count in counts)
+        table.add_row(row.name.replace(_QUANTISED, ""), row.op, row.where, *cells)
+    console.print(table)
+    for row in package.layers:
+        if row.where == "host":
+            console.print(f"{row.op} is on the host: {row.reason}", highlight=False)
 
 
 def _listing(package: vta.Package, console: Console) -> None:
     program = package.programs[0]
-    console.print(
-        f"\nThe first {_LISTING_LINES} of {len(program.instructions)} instructions:", style="bold"
-    )
+    console.print(f"\nHow its {len(program.instructions)} instructions begin:", style="bold")
     for line in vta.disassemble(program).splitlines()[:_LISTING_LINES]:
-        console.print(line, markup=False, highlight=False, overflow="crop", no_wrap=True)
+        line = line.replace(_QUANTISED, "")
+        console.print(line, markup=False, highlight=False, overflow="ellipsis", no_wrap=True)
 
 
 def main() -> int:
@@ -72,11 +77,11 @@ def main() -> int:
     start = time.perf_counter()
     package = vta.compile(MODEL, config=arguments.config).package
     console.print(
-        f"compiled {MODEL.name} for config {package.config.name!r} with the numerics of "
-        f"{package.numerics!r} in {time.perf_counter() - start:.2f} s",
+        f"compiled {MODEL.name} for config {package.config.name!r}, numerics "
+        f"{package.numerics!r}, in {time.perf_counter() - start:.2f} s",
         highlight=False,
     )
-    console.print(_layers(package))
+    _layers(package, console)
     _listing(package, console)
 
     start = time.perf_counter()
