@@ -29,7 +29,9 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "vta": PACKAGES,
 }
 # Exceptions to a permission above: the hardware stays an independent check on the semantics.
-FORBIDDEN = {"vta_hw.rtl": ("vta_hw.spec.semantics",)}
+FORBIDDEN = {
+    "vta_hw.rtl": ("vta_hw.spec.semantics", "vta_hw.spec.arith", "vta_hw.spec.matmul"),
+}
 # The only imports from outside, for packages that must load on a small board.
 OUTSIDE = {"vta_hw.spec": {"numpy"}, "runtime.package": {"numpy"}}
 
