@@ -55,7 +55,7 @@ print(f"{package.model}: exact = {package.exact}, on the host: {', '.join(packag
 for row in package.layers:
     moved = row.bytes_loaded + row.bytes_stored
     print(
-        f"  {row.where:5}{row.op:12}{row.macs:9,} MACs {row.instructions:5} insns {moved:8,} bytes"
+        f"  {row.where:5}{row.op:18}{row.macs:8,} MACs {row.instructions:5} insns {moved:8,} bytes"
     )
 
 # No multiplication is left to the host.
