@@ -60,12 +60,10 @@ def compile(
     """
     from compiler.driver import compile_model
 
+    chosen = config_of(config, settings)
+    folder = None if dump_dir is None else make_folder(dump_dir)
     return compile_model(
-        Path(model),
-        config_of(config, settings),
-        numerics=numerics,
-        dump_dir=None if dump_dir is None else Path(dump_dir),
-        host_triple=host_triple,
+        Path(model), chosen, numerics=numerics, dump_dir=folder, host_triple=host_triple
     )
 
 
@@ -173,3 +171,15 @@ def read_bytes(path: str | Path) -> bytes:
         raise UsageError(
             f"file {str(path)!r} cannot be read: {error.strerror or error}; name a file that exists"
         ) from error
+
+
+def make_folder(path: str | Path) -> Path:
+    """The folder, made with its parents if it is not there; `UsageError` if it cannot be."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"folder {str(path)!r} cannot be made: {error.strerror or error}; name another one"
+        ) from error
+    return folder

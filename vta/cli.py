@@ -56,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(error))
     except typer.TyperException as error:
         return _complain(f"{error.format_message().rstrip('.')}; see vta --help")
+    except OSError as error:
+        # Files that vanish or disks that fill up while they are used.
+        return _complain(f"{error.filename or 'a file'}: {error.strerror or error}; try again")
     except typer.Abort:
         return _complain("interrupted")
     return int(status or show.EXIT_OK)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from runtime.package import Package, write_atomically
-from vta.api import UsageError, read_bytes
+from vta.api import UsageError, make_folder, read_bytes
 
 INDEX_FILE = "tensors.json"
 
@@ -72,12 +72,7 @@ def read_folder(package: Package, folder: Path) -> dict[str, np.ndarray]:
 
 def write_folder(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write ``<tensor>.npy`` for each array, and an index of them, `INDEX_FILE`."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"folder {str(folder)!r} cannot be made: {error.strerror or error}"
-        ) from error
+    make_folder(folder)
     index: dict[str, dict[str, object]] = {}
     taken: set[str] = set()
     for name, array in arrays.items():

@@ -62,7 +62,9 @@ def increment(
     )
 
 
-def device_tensor(config: VtaConfig, name: str, source_dtype: str = "", **more: str) -> TensorInfo:
+def device_tensor(
+    config: VtaConfig, name: str, source_dtype: str = "", view_of: str = ""
+) -> TensorInfo:
     """A packed activation of `SHAPE`."""
     return TensorInfo(
         name=name,
@@ -73,7 +75,7 @@ def device_tensor(config: VtaConfig, name: str, source_dtype: str = "", **more: 
         storage="device",
         batch=config.batch,
         block=config.block_in,
-        **more,
+        view_of=view_of,
     )
 
 
