@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -51,7 +52,8 @@ class Measurement:
     macs: int
 
 
-def _models(folder: Path | None) -> dict[str, Path]:
+def models(folder: Path | None) -> dict[str, Path]:
+    """Networks to measure: the digits, and what is found below `folder` or beside the checkout."""
     found = {"digits": DIGITS}
     for name, files in _NETWORKS.items():
         for place in (folder, _SHARED):
@@ -107,12 +109,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     variable = os.environ.get("VTA_MLPERF_TINY")
     folder = options.models or (Path(variable) if variable else None)
 
-    table = Table(title=f"medians of {options.repeats}")
+    table = Table(title=f"medians of {options.repeats}", box=box.SIMPLE)
     for heading in ("network", "config"):
         table.add_column(heading)
-    for heading in ("process, s", "compile, s", "run, ms", "MACs", "M MAC/s"):
+    for heading in ("process, s", "compile, s", "run, ms", "M MAC", "M MAC/s"):
         table.add_column(heading, justify="right")
-    for network, model in _models(folder).items():
+    for network, model in models(folder).items():
         for config in options.configs:
             m = measure(network, model, config, options.repeats)
             table.add_row(
@@ -121,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"{m.process_s:.2f}",
                 f"{m.compile_s:.2f}",
                 f"{1e3 * m.run_s:.1f}",
-                f"{m.macs:,}",
+                f"{m.macs / 1e6:.2f}",
                 f"{m.macs / m.run_s / 1e6:.0f}",
             )
     Console().print(table)
