@@ -161,8 +161,24 @@ def _lower_pool(graph: Graph, node: Node, numerics: str) -> tuple[list[Node], li
     if op == "avg_pool2d":
         if numerics == "ort":
             raise _no_exact_form(node, "average pooling")
+        _check_average(graph, node)
         attrs["mode"] = "litert"
     return [Node(node.name, op, node.inputs, node.outputs, attrs, node.source)], []
+
+
+def _check_average(graph: Graph, node: Node) -> None:
+    """LiteRT averages the integers as they are: both sides must have one quantisation."""
+    x, out = (graph.type_of(name) for name in (node.inputs[0], node.outputs[0]))
+    if str(x.quant) != str(out.quant):
+        raise GraphError(
+            f"node {node.name!r}: average pooling must keep the quantisation {x.quant}, not change "
+            f"it to {out.quant}; quantise both sides alike"
+        )
+    if node.attrs["count_include_pad"] and any(node.attrs["pads"]) and zero_point_of(x):
+        raise GraphError(
+            f"node {node.name!r}: padding that counts in an average needs the zero point 0, not "
+            f"{zero_point_of(x)}; export the pooling with count_include_pad=0"
+        )
 
 
 def _lower_clip(graph: Graph, node: Node, numerics: str) -> tuple[list[Node], list[Tensor]]:

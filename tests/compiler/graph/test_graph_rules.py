@@ -209,3 +209,20 @@ def test_activation_ranges(activation: str, zero_point: int, expected: tuple[int
 def test_unknown_activation_is_refused() -> None:
     with pytest.raises(GraphError, match="^activation must be none, relu, relu6 or .* not 'gelu'"):
         activation_range("gelu", TensorType((1, 4), "int8", QUANT))
+
+
+def average(out: Quant, pads: tuple[int, ...], counts: bool) -> Graph:
+    y = Tensor("y", TensorType((1, 4 + pads[0], 4, 4), "int8", out, "NHWC"))
+    attrs = {**POOL, "pads": pads, "count_include_pad": counts}
+    node = Node("n", "qnn.avg_pool2d", ("x",), ("y",), attrs)
+    return Graph("g", ("x",), ("y",), {"x": Tensor("x", IMAGE), "y": y}, (node,))
+
+
+def test_averages_that_litert_does_not_have_are_refused() -> None:
+    assert [n.op for n in lower_qnn(average(QUANT, (0, 0, 0, 0), True)).nodes] == ["avg_pool2d"]
+    with pytest.raises(GraphError, match=r"^node 'n': average pooling must keep the quantisation"):
+        lower_qnn(average(Quant.per_tensor(0.2, 3), (0, 0, 0, 0), False))
+    with pytest.raises(GraphError, match="^node 'n': padding that counts .* zero point 0, not 3"):
+        lower_qnn(average(QUANT, (1, 0, 1, 0), True))
+    with pytest.raises(GraphError, match="^node 'n': ONNX Runtime computes the quantised average"):
+        lower_qnn(average(QUANT, (0, 0, 0, 0), False), "ort")
