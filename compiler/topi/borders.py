@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compiler.loop.expr import Const, Expr, compare, select
+from compiler.loop.expr import Const, Expr, both, compare, select
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,19 @@ def borders(size: int, out_size: int, kernel: int, stride: int, pad: int) -> Bor
             starts.append(position)
             taps.append(valid)
     return Borders(tuple(starts), tuple(taps))
+
+
+def inside_image(
+    row: Expr, column: Expr, height: int, width: int, pads: tuple[int, int, int, int]
+) -> Expr:
+    """Whether a position of a padded image (pads: top, left, bottom, right) is not padding."""
+    top, left, bottom, right = pads
+    return both(
+        *([compare(">=", row, top)] if top else []),
+        *([compare("<", row, height + top)] if bottom else []),
+        *([compare(">=", column, left)] if left else []),
+        *([compare("<", column, width + left)] if right else []),
+    )
 
 
 NO_BORDERS = Borders((0,), (range(0),))

@@ -1,4 +1,4 @@
-"""2-D convolution (and dense, as a 1x1 one on a 1x1 image) with requantisation.
+"""2-D convolution with requantisation; dense is a 1x1 one on a 1x1 image.
 
 Compute: accumulate int8 products in int32, then REQ. The input's zero point z is folded into the
 bias: sum w*(x - z) = sum w*x - z * sum w. Padding must read as z: z = 0 and, with `pad_min`,
@@ -13,18 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from compiler import te
-from compiler.loop.expr import both, compare
-from compiler.topi.borders import NO_BORDERS, Borders, borders
+from compiler.topi.borders import NO_BORDERS, Borders, borders, inside_image
 from compiler.topi.conv2d_tiling import ConvTiling, choose_tiling
 from compiler.topi.gemm_intrin import gemm_intrin
-from compiler.topi.kernel import KernelTemplate, Packed, pack_weights
+from compiler.topi.grouped_weights import GroupedWeights, group_weights
+from compiler.topi.kernel import KernelTemplate, Packed
 from compiler.topi.requant import PARAMS, Requant
 from vta_hw.spec.config import VtaConfig
 
 
 @dataclass(frozen=True)
 class Conv2d:
-    """A convolution: `data` and `out` activations, weights [O, I, KH, KW], bias [O] (int32).
+    """A convolution: weights [O, I/groups, KH, KW] int8, bias [O] int32, two activations.
 
     pads = (top, left, bottom, right).
     """
@@ -37,6 +37,7 @@ class Conv2d:
     pads: tuple[int, int, int, int]
     zero_point: int
     requant: Requant
+    groups: int = 1
 
     @property
     def kernel(self) -> tuple[int, int]:
@@ -54,29 +55,29 @@ def conv2d(
 ) -> KernelTemplate:
     """The convolution's tensor expression, scheduled with `tiling` (default: by the cost model)."""
     pad_value, rows, columns = _padding(conv, config)
-    weights = pack_weights(conv.weights, config)
+    blocks = group_weights(conv.weights, conv.groups, config)
+    weights = blocks.packed
     parameters = conv.requant.parameters(_biases(conv, rows, columns), config)
     if tiling is None:
         tiling = choose_tiling(
-            conv.data.shape(config),
-            weights.shape,
             conv.out.shape(config),
             conv.strides,
             len(rows) * len(columns),
+            blocks,
             config,
         )
     data = te.placeholder(conv.data.shape(config), "int8", conv.data.name)
     wgt = te.placeholder(weights.shape, "int8", f"{name}.weights")
     params = te.placeholder(parameters.shape, "int32", f"{name}.params")
     padded = _padded(data, conv.pads, pad_value)
-    acc = _accumulate(padded, wgt, conv, config)
+    acc = _accumulate(padded, wgt, conv, blocks, config)
     req = _requantise(acc, params, conv.requant, rows, columns)
     out = te.compute(
         conv.out.shape(config),
         lambda n, co, h, w, b, o: req(n, co, h, w, b, o).astype("int8"),
         conv.out.name,
     )
-    schedule = _schedule(out, req, acc, padded, wgt, params, tiling, config)
+    schedule = _schedule(out, req, acc, padded, wgt, params, tiling, blocks, config)
     constants = {wgt.name: weights, params.name: parameters}
     return KernelTemplate(
         name, schedule, (data, wgt, params, out), constants, conv.macs, tiling.knobs()
@@ -119,25 +120,22 @@ def _padded(data: te.Tensor, pads: tuple[int, int, int, int], value: int) -> te.
     shape = (n, c, height + top + bottom, width + left + right, batch, block)
 
     def element(n: te.Var, c: te.Var, h: te.Var, w: te.Var, b: te.Var, i: te.Var) -> te.Expr:
-        inside = both(
-            *([compare(">=", h, top)] if top else []),
-            *([compare("<", h, height + top)] if bottom else []),
-            *([compare(">=", w, left)] if left else []),
-            *([compare("<", w, width + left)] if right else []),
-        )
+        inside = inside_image(h, w, height, width, pads)
         return te.select(inside, data(n, c, h - top, w - left, b, i), te.Const(value, "int8"))
 
     return te.compute(shape, element, f"{data.name}.inp")
 
 
-def _accumulate(padded: te.Tensor, wgt: te.Tensor, conv: Conv2d, config: VtaConfig) -> te.Tensor:
+def _accumulate(
+    padded: te.Tensor, wgt: te.Tensor, conv: Conv2d, blocks: GroupedWeights, config: VtaConfig
+) -> te.Tensor:
     _, ci, kh, kw, _, block = wgt.shape
     sh, sw = conv.strides
     k, dy, dx = te.reduce_axis(ci, "k"), te.reduce_axis(kh, "dy"), te.reduce_axis(kw, "dx")
     c = te.reduce_axis(block, "c")
 
     def element(n: te.Var, co: te.Var, h: te.Var, w: te.Var, b: te.Var, o: te.Var) -> te.Expr:
-        x = padded(n, k.var, h * sh + dy.var, w * sw + dx.var, b, c.var)
+        x = padded(n, blocks.input_block(co, k.var), h * sh + dy.var, w * sw + dx.var, b, c.var)
         weight = wgt(co, k.var, dy.var, dx.var, o, c.var)
         return te.sum(x.astype("int32") * weight.astype("int32"), [k, dy, dx, c])
 
@@ -163,6 +161,7 @@ def _schedule(
     wgt: te.Tensor,
     params: te.Tensor,
     tiling: ConvTiling,
+    blocks: GroupedWeights,
     config: VtaConfig,
 ) -> te.Schedule:
     s = te.Schedule(out)
@@ -173,12 +172,13 @@ def _schedule(
     s[padded].set_scope("inp")
 
     n, co, h, w, b, o = s[out].axes
+    group, co = s[out].split(co, blocks.out_blocks)
     co_o, co_i = s[out].split(co, tiling.co)
     h_o, h_i = s[out].split(h, tiling.h)
     w_o, w_i = s[out].split(w, tiling.w)
     thread, co_o = s[out].split(co_o, nparts=tiling.co_threads)
     row_thread, h_o = s[out].split(h_o, nparts=tiling.h_threads)
-    s[out].reorder(thread, row_thread, n, co_o, h_o, w_o, co_i, h_i, w_i, b, o)
+    s[out].reorder(thread, row_thread, n, group, co_o, h_o, w_o, co_i, h_i, w_i, b, o)
     s[out].vthread(thread)
     s[out].vthread(row_thread)
 

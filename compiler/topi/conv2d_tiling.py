@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import product
 
 from compiler.errors import CapacityError
+from compiler.topi.grouped_weights import GroupedWeights
 from compiler.topi.requant import PARAMS
 from vta_hw.spec.config import MemType, VtaConfig
 
@@ -29,7 +30,7 @@ class ConvTiling:
 
 @dataclass(frozen=True)
 class _Shape:
-    """What the model needs to know of a convolution, in blocks."""
+    """What the model needs to know of a convolution, in blocks; `group`: see GroupedWeights."""
 
     n: int
     ci: int
@@ -41,19 +42,31 @@ class _Shape:
     sh: int
     sw: int
     classes: int
+    group: int
+    is_diagonal: bool
 
 
 def choose_tiling(
-    data: Sequence[int],
-    weights: Sequence[int],
     out: Sequence[int],
     strides: tuple[int, int],
     classes: int,
+    blocks: GroupedWeights,
     config: VtaConfig,
 ) -> ConvTiling:
     """The legal tiling of least modelled time; refused if not even single blocks fit."""
     shape = _Shape(
-        out[0], data[1], out[1], out[2], out[3], weights[2], weights[3], *strides, classes
+        n=out[0],
+        ci=blocks.in_blocks,
+        co=out[1],
+        h=out[2],
+        w=out[3],
+        kh=blocks.packed.shape[2],
+        kw=blocks.packed.shape[3],
+        sh=strides[0],
+        sw=strides[1],
+        classes=classes,
+        group=blocks.out_blocks,
+        is_diagonal=blocks.is_diagonal,
     )
     best = min(_legal(shape, config), key=lambda t: _cost(t, shape, config), default=None)
     if best is None:
@@ -75,11 +88,11 @@ def _divisors(n: int) -> list[int]:
 
 def _legal(shape: _Shape, config: VtaConfig) -> Iterator[ConvTiling]:
     sizes = product(
-        _divisors(shape.co), _divisors(shape.ci), _divisors(shape.h), _divisors(shape.w)
+        _divisors(shape.group), _divisors(shape.ci), _divisors(shape.h), _divisors(shape.w)
     )
     for co, ci, h, w in sizes:
         for co_threads, h_threads in ((1, 1), (2, 1), (1, 2)):
-            if shape.co // co % co_threads or shape.h // h % h_threads:
+            if shape.group // co % co_threads or shape.h // h % h_threads:
                 continue
             tiling = ConvTiling(co, ci, h, w, co_threads, h_threads)
             use = _use(tiling, shape)
@@ -92,12 +105,17 @@ def _use(t: ConvTiling, s: _Shape) -> dict[MemType, int]:
     threads = t.co_threads * t.h_threads
     rows, columns = _window(t, s)
     return {
-        MemType.INP: threads * t.ci * rows * columns,
+        MemType.INP: threads * _input_blocks(t, s) * rows * columns,
         MemType.WGT: threads * t.co * t.ci * s.kh * s.kw,
         MemType.ACC: threads * t.co * (t.h * t.w + PARAMS * s.classes),
         # Micro-ops that the two instruction loops leave; threads have lists of their own.
         MemType.UOP: threads * _micro_ops(t, s) + t.co * threads,
     }
+
+
+def _input_blocks(t: ConvTiling, s: _Shape) -> int:
+    """Input blocks in one tile: each output block of a diagonal convolution reads its own."""
+    return t.co if s.is_diagonal else t.ci
 
 
 def _window(t: ConvTiling, s: _Shape) -> tuple[int, int]:
@@ -118,7 +136,7 @@ def _cost(t: ConvTiling, s: _Shape, config: VtaConfig) -> tuple[float, int]:
     tiles = s.n * (s.co // t.co) * (s.h // t.h) * (s.w // t.w)
     steps = tiles * (s.ci // t.ci)
     rows, columns = _window(t, s)
-    inp = steps * t.ci * rows * columns * config.elem_bytes(MemType.INP)
+    inp = steps * _input_blocks(t, s) * rows * columns * config.elem_bytes(MemType.INP)
     wgt = steps * t.co * t.ci * s.kh * s.kw * config.elem_bytes(MemType.WGT)
     out = tiles * t.co * t.h * t.w * config.elem_bytes(MemType.OUT)
     macs = s.n * s.co * s.ci * s.h * s.w * s.kh * s.kw

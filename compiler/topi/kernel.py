@@ -41,13 +41,3 @@ class Packed:
         """Extents of the six axes; batch and channels are padded to whole blocks."""
         batch, block = config.batch, config.block_out
         return (-(-self.n // batch), -(-self.c // block), self.h, self.w, batch, block)
-
-
-def pack_weights(weights: np.ndarray, config: VtaConfig) -> np.ndarray:
-    """[O, I, KH, KW] -> [O/o, I/i, KH, KW, o, i], zero-padded to whole blocks."""
-    o, i, kh, kw = weights.shape
-    bo, bi = config.block_out, config.block_in
-    padded = np.zeros((-(-o // bo) * bo, -(-i // bi) * bi, kh, kw), np.int8)
-    padded[:o, :i] = weights
-    blocked = padded.reshape(-1, bo, padded.shape[1] // bi, bi, kh, kw)
-    return np.ascontiguousarray(blocked.transpose(0, 2, 4, 5, 1, 3))

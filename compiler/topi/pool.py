@@ -12,8 +12,7 @@ import numpy as np
 
 from compiler import te
 from compiler.errors import CapacityError
-from compiler.loop.expr import both, compare
-from compiler.topi.borders import NO_BORDERS, Borders, borders
+from compiler.topi.borders import NO_BORDERS, Borders, borders, inside_image
 from compiler.topi.kernel import KernelTemplate, Packed
 from vta_hw.spec.config import MemType, VtaConfig
 
@@ -84,12 +83,7 @@ def _image(data: te.Tensor, pool: Pool, name: str) -> te.Tensor:
     fill = te.Const(-128 if pool.is_max else 0, "int32")
 
     def element(n: te.Var, c: te.Var, h: te.Var, w: te.Var, b: te.Var, o: te.Var) -> te.Expr:
-        inside = both(
-            *([compare(">=", h, top)] if top else []),
-            *([compare("<", h, height + top)] if bottom else []),
-            *([compare(">=", w, left)] if left else []),
-            *([compare("<", w, width + left)] if right else []),
-        )
+        inside = inside_image(h, w, height, width, pool.pads)
         return te.select(inside, data(n, c, h - top, w - left, b, o).astype("int32"), fill)
 
     return te.compute(shape, element, f"{name}.image")

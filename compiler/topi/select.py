@@ -101,13 +101,12 @@ def _conv(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:
     weights, bias = graph.tensors[node.inputs[1]].data, graph.tensors[node.inputs[2]].data
     if weights is None or bias is None:
         return "weights and bias must be constants"
-    strides, pads = (1, 1), (0, 0, 0, 0)
+    strides, pads, groups = (1, 1), (0, 0, 0, 0), 1
     if node.op == "conv2d":
         strides, pads = tuple(node.attrs["strides"]), tuple(node.attrs["pads"])
         if tuple(node.attrs["dilation"]) != (1, 1):
             return f"dilation {tuple(node.attrs['dilation'])} is not supported on VTA"
-        if node.attrs["groups"] != 1:
-            return f"a convolution in {node.attrs['groups']} groups is not supported on VTA"
+        groups = int(node.attrs["groups"])
     else:
         weights = weights[:, :, None, None]
     spec = Conv2d(
@@ -119,6 +118,7 @@ def _conv(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:
         pads,
         _zero_point(graph, node.inputs[0]),
         _requant(tail[0].attrs, tail[1], tail[2]),
+        groups,
     )
     return conv.check_supported(spec, config) or (lambda: conv.conv2d(node.name, spec, config))
 
