@@ -150,13 +150,18 @@ def run_command(
     seed: Annotated[int, typer.Option(help="of the random input when none is given")] = 0,
     device: DeviceOption = "functional",
     config: MaybeConfig = None,
+    settings: SetOption = None,
     report_uninitialised: UninitialisedOption = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Run a compiled network."""
+    """Run a compiled network.
+
+    `--config` and `--set` describe a device that differs from the package's config in timing.
+    """
     loaded = Package.load(package)
     values, origin = _inputs(loaded, inputs or [], folder, seed)
-    executor = api.load(loaded, device, config=config, report_uninitialised=report_uninitialised)
+    chosen = api.config(loaded.config if config is None else config, settings or ())
+    executor = api.load(loaded, device, config=chosen, report_uninitialised=report_uninitialised)
     return _run(executor, values, outputs, output_dir, origin if as_json else None)
 
 

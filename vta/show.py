@@ -124,7 +124,7 @@ def layer_table(package: Package) -> Table:
     headings = ("layer", "operator", "where", "MACs", "instructions", "loaded B", "stored B")
     rows = [
         (
-            row.name,
+            _short(row.name),
             row.op,
             f"{row.where}: {row.reason}" if row.reason else row.where,
             row.macs,
@@ -135,6 +135,12 @@ def layer_table(package: Package) -> Table:
         for row in package.layers
     ]
     return table("layers", headings, rows)
+
+
+def _short(name: str) -> str:
+    """TFLite joins the names of all fused operators by semicolons; the first one says enough."""
+    first, joint, _ = name.partition(";")
+    return f"{first};..." if joint else first
 
 
 def write_package(package: Package) -> None:

@@ -122,6 +122,11 @@ def test_run_json(vta: Vta, net: Path, made: Package) -> None:
     assert record["input"] == "random (seed 0)"
 
 
+def test_run_on_a_device_of_other_timing(vta: Vta, net: Path) -> None:
+    said = vta("run", net, "--set", "DRAM_LATENCY=1", "--json")
+    assert said.status == 0 and said.record["config"] == "default*"
+
+
 def test_run_without_input_is_random_and_says_so(vta: Vta, net: Path, tmp_path: Path) -> None:
     results = {}
     for label, seed in (("a", 0), ("b", 0), ("c", 5)):
@@ -150,6 +155,7 @@ def test_run_without_input_is_random_and_says_so(vta: Vta, net: Path, tmp_path: 
         (["--device", "warp"], "device must be one of functional"),
         (["--config", "pynq"], "the device has 'pynq'"),
         (["--config", "nothing"], "neither a file nor one of"),
+        (["--set", "LOG_INP_BUFF_SIZE=14"], "the device has 'default*'"),
         (["--seed", "-1"], "--seed must be at least 0"),
         (["--outputs", "some"], "some"),
         (["--input", "in=good.npy", "--output-dir", "text.npy"], "cannot be made"),
