@@ -34,21 +34,29 @@ def default_numerics(graph: Graph) -> str:
 def lower_qnn(graph: Graph, numerics: str | None = None) -> Graph:
     """The graph in core operators, equal to the named runtime to the bit.
 
-    `numerics` is one of `NUMERICS`; None means what the source format's own runtime does.
+    `numerics` is one of `NUMERICS`; None means what the source format's own runtime does. An
+    error names every node that the runtime's arithmetic cannot be had for.
     """
     chosen = default_numerics(graph) if numerics is None else numerics
     if chosen not in NUMERICS:
         raise GraphError(f"numerics must be one of {', '.join(NUMERICS)}, not {chosen!r}")
     nodes: list[Node] = []
     tensors: list[Tensor] = []
+    refused: list[str] = []
     for node in graph.nodes:
         rule = _RULES.get(node.op)
         if rule is None:
             nodes.append(node)
             continue
-        new_nodes, new_tensors = rule(graph, node, chosen)
+        try:
+            new_nodes, new_tensors = rule(graph, node, chosen)
+        except GraphError as error:
+            refused.append(str(error))
+            continue
         nodes += new_nodes
         tensors += new_tensors
+    if refused:
+        raise GraphError(" - also, ".join(refused))
     lowered = graph.with_nodes(nodes, tensors)
     check_graph(lowered)
     return lowered
@@ -188,7 +196,15 @@ def _lower_clip(graph: Graph, node: Node, numerics: str) -> tuple[list[Node], li
 
 
 def _lower_softmax(graph: Graph, node: Node, numerics: str) -> tuple[list[Node], list[Tensor]]:
+    if numerics == "ort":
+        raise _no_exact_form(node, "softmax")
     beta = node.attrs["beta"]
+    out = quant_of(graph.type_of(node.outputs[0]))
+    if (float(out.scale[0]), int(out.zero_point[0])) != (1 / 256, -128):
+        raise GraphError(
+            f"node {node.name!r}: LiteRT's softmax gives the quantisation q(1/256, -128), not "
+            f"{out}; quantise its result so"
+        )
     try:
         table = exp_table(quant_of(graph.type_of(node.inputs[0])).scale[0], beta)
     except ValueError as error:

@@ -219,6 +219,26 @@ def test_addition_needs_litert_numerics(rng: np.random.Generator) -> None:
     assert [n.op for n in lower_qnn(graph, "litert-ref").nodes] == ["add"]
 
 
+def test_operators_without_exact_form_are_named_together(rng: np.random.Generator) -> None:
+    b = OnnxBuilder(rng)
+    p = b.params("x", 0.1, 5)
+    x = b.quantise("x", p)
+    b.node("Add", [x, x], "a")
+    a = b.quantise("a", b.params("a", 0.2))
+    b.node("Softmax", [a], "s", axis=-1)
+    output = b.quantise("s", b.params("s", 1 / 256, 0))
+    graph = load(b.model({"x": (1, 8)}, [output], "float32"))
+    with pytest.raises(
+        GraphError, match="^node 'a_q': .* addition .* also, node 's_q': .* softmax"
+    ):
+        lower_qnn(graph)
+    assert [n.op for n in lower_qnn(graph, "litert-ref").nodes][:3] == [
+        "quantize",
+        "add",
+        "softmax",
+    ]
+
+
 # -- what is refused -----------------------------------------------------------------------------
 
 
