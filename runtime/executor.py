@@ -74,6 +74,8 @@ class Executor:
         Arrays have the model's names, types, shapes and axis order. Raises `ProgramFaultError`
         when a program faults or deadlocks.
         """
+        if outputs not in ("model", "all"):
+            raise InputError(f"outputs must be 'model' or 'all', not {outputs!r}")
         values = {name: self._input(name, inputs) for name in self.package.inputs}
         for name in inputs:
             if name not in values:

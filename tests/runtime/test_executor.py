@@ -94,6 +94,12 @@ def test_wrong_inputs(made: Package, inputs: dict[str, np.ndarray], message: str
         Executor(made).run(inputs)
 
 
+def test_outputs_must_be_named_rightly(made: Package) -> None:
+    x = np.zeros(networks.SHAPE, np.int8)
+    with pytest.raises(InputError, match="^outputs must be 'model' or 'all', not 'every'$"):
+        Executor(made).run({"in": x}, outputs="every")  # type: ignore[arg-type]
+
+
 def test_inputs_need_not_be_contiguous(made: Package, rng: np.random.Generator) -> None:
     x = np.asfortranarray(_input(rng))
     np.testing.assert_array_equal(
