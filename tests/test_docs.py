@@ -82,3 +82,10 @@ def test_links_of_the_documents_lead_somewhere():
         prose = re.sub(r"```.*?```|`[^`]*`", "", document.read_text(), flags=re.DOTALL)
         for target in re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", prose):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_files_that_the_documents_name_exist():
+    folders = "vta|vta_hw|vta_sim|compiler|runtime|tests|docs|examples|benchmarks"
+    for document in [*REPO.glob("*.md"), *(REPO / "docs").rglob("*.md")]:
+        for name in re.findall(rf"`((?:{folders})/[\w./-]*)`", document.read_text()):
+            assert (REPO / name).exists(), f"{document.name} names {name}"
