@@ -224,7 +224,7 @@ class _Assembler:
             self._declare_host(output)
             self.on_host.add(output)
             self._call(kernel, inputs, output, node.op)
-            self.layers[node.name] = host_row(node, item.reason)
+            self.layers[node.name] = host_row(node, item.reason, kernel.macs)
 
     # -- device ------------------------------------------------------------------------------------
 

@@ -13,9 +13,9 @@ from vta_hw.spec.isa import Load, Store
 from vta_hw.spec.program import Program
 
 
-def host_row(node: Node, reason: str) -> LayerRow:
+def host_row(node: Node, reason: str, macs: int) -> LayerRow:
     """An operator on the host, and why."""
-    return LayerRow(name=node.name, op=node.op, where="host", reason=reason)
+    return LayerRow(name=node.name, op=node.op, where="host", reason=reason, macs=macs)
 
 
 def view_row(item: Placed) -> LayerRow:

@@ -165,7 +165,7 @@ def _read_tensor(model: Any, table: Any, name: str) -> TfTensor:
     data = None
     if raw.DataLength():
         data = _read_data(raw.DataAsNumpy(), name, shape, dtype)
-    return TfTensor(name, shape, dtype, _read_quant(table.Quantization(), name), data)
+    return TfTensor(name, shape, dtype, _read_quant(table.Quantization(), name, dtype), data)
 
 
 def _read_data(raw: Array, name: str, shape: tuple[int, ...], dtype: str) -> Array | None:
@@ -180,7 +180,7 @@ def _read_data(raw: Array, name: str, shape: tuple[int, ...], dtype: str) -> Arr
     return np.frombuffer(raw.tobytes(), kind.newbyteorder("<")).astype(kind).reshape(shape)
 
 
-def _read_quant(table: Any, name: str) -> Quant | None:
+def _read_quant(table: Any, name: str, dtype: str) -> Quant | None:
     if table is None or table.ScaleLength() == 0:
         return None
     scale = table.ScaleAsNumpy().astype(np.float32)
@@ -189,11 +189,12 @@ def _read_quant(table: Any, name: str) -> Quant | None:
         zero = np.zeros(scale.size, np.int64)
     if not (np.isfinite(scale).all() and (scale > 0).all()):
         raise FrontendError(f"tensor {name!r} must have positive finite scales")
-    if zero.size not in (1, scale.size) or np.abs(zero).max() > 255:
-        raise FrontendError(
-            f"tensor {name!r} has {zero.size} zero points up to {np.abs(zero).max()} for "
-            f"{scale.size} scales"
-        )
+    if zero.size not in (1, scale.size):
+        raise FrontendError(f"tensor {name!r} has {zero.size} zero points, {scale.size} scales")
+    if dtype in ("int8", "uint8"):
+        info = np.iinfo(dtype)
+        if zero.min() < info.min or zero.max() > info.max:
+            raise FrontendError(f"tensor {name!r} has a zero point outside of {dtype}")
     zero = np.broadcast_to(zero, scale.shape).copy()
     axis = None if scale.size == 1 else int(table.QuantizedDimension())
     return Quant(scale, zero, axis)

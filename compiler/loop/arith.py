@@ -97,7 +97,7 @@ def simplify(expr: Expr, ranges: Mapping[Var, int] | None = None) -> Expr:
         inner = Affine(parts, affine(expr).constant)
         return affine(inner.to_expr()).to_expr()
     new = rebuild(expr, [simplify(part, ranges) for part in children(expr)])
-    if isinstance(new, Compare) and ranges is not None:
+    if isinstance(new, Compare):
         return _decide(new, ranges)
     if isinstance(new, Binary) and new.op in ("//", "%") and isinstance(new.b, Const):
         return _divide(new, ranges)
@@ -126,11 +126,13 @@ def _divide(expr: Binary, ranges: Mapping[Var, int]) -> Expr:
     """x // n and x % n where x = n*q + r and 0 <= r < n is known."""
     assert isinstance(expr.b, Const)
     n = int(expr.b.value)
+    if n <= 0:
+        return expr
     form = affine(expr.a)
     whole = Affine(tuple((t, c // n) for t, c in form.terms if c % n == 0), form.constant // n)
     rest = Affine(tuple((t, c) for t, c in form.terms if c % n), form.constant % n)
     bounds = interval(rest, ranges)
-    if n > 0 and bounds is not None and bounds[0] >= 0 and bounds[1] < n:
+    if bounds is not None and bounds[0] >= 0 and bounds[1] < n:
         return whole.to_expr() if expr.op == "//" else rest.to_expr()
     return expr
 

@@ -96,7 +96,7 @@ def _merge(loops: list[Loop]) -> list[Loop]:
 
 
 def _fit(loop: Loop) -> list[Loop]:
-    """Split a loop longer than an instruction's count."""
+    """Split a loop longer than an instruction's count, if it has a divisor."""
     if loop.extent <= ITER_MAX:
         return [loop]
     inner = next(n for n in range(ITER_MAX, 0, -1) if loop.extent % n == 0)
@@ -110,12 +110,15 @@ _FACTORS = ("dst_factor_out", "src_factor_out", "wgt_factor_out")
 
 
 def _choose(op: str, loops: list[Loop], config: VtaConfig) -> tuple[Loop, Loop, list[Loop]]:
-    """(outer, inner, rest): the two longest loops whose steps fit the factor fields."""
+    """(outer, inner, rest): the two longest loops whose counts and steps fit the fields."""
     form = Gemm if op in (GEMM, RESET) else Alu
     widths = {slot.name: slot.width for slot in layout(form, config)}
     limits = [1 << widths.get(name, 0) for name in _FACTORS]
     legal = [
-        loop for loop in loops if all(0 <= s < m for s, m in zip(loop.steps, limits, strict=True))
+        loop
+        for loop in loops
+        if loop.extent <= ITER_MAX
+        and all(0 <= s < m for s, m in zip(loop.steps, limits, strict=True))
     ]
     none = Loop(1, (0, 0, 0))
     chosen = sorted(legal, key=lambda loop: loop.extent, reverse=True)[:2]

@@ -105,6 +105,15 @@ class _Nest:
                 raise LoweringError(f"ALU stage {self.loc!r}: element index {index} uses a lane")
         return Access(read.source, lead)
 
+    def _operand(self, read: Read) -> Access:
+        """The ACC element of a second operand, which no step of this nest may have written."""
+        if read.source is self.core.buffer:
+            raise LoweringError(
+                f"ALU stage {self.loc!r}: operand {read} is another element of the accumulator "
+                f"that it writes; compute it in a stage of its own"
+            )
+        return self._element(read)
+
     def _is_dst(self, expr: Expr) -> bool:
         return isinstance(expr, Read) and same(expr, Read(self.core.buffer, self.core.indices))
 
@@ -152,7 +161,7 @@ class _Nest:
                 f"one of them"
             )
         steps = self._steps(a)
-        return [*steps, _Step(ALU, (self._element(b),), (("op", int(op)),))]
+        return [*steps, _Step(ALU, (self._operand(b),), (("op", int(op)),))]
 
     def _immediate(self, op: AluOp, number: int) -> _Step:
         if not _IMM_MIN <= number <= _IMM_MAX:
@@ -168,7 +177,7 @@ class _Nest:
         for arg in args:
             if not isinstance(arg, Read):
                 raise LoweringError(f"ALU stage {self.loc!r}: REQ parameter {arg} must be a tensor")
-            parts.append(self._element(arg))
+            parts.append(self._operand(arg))
         first = parts[0]
         for offset, part in enumerate(parts):
             apart = part.buffer is first.buffer and all(

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from compiler.errors import LoweringError
 from compiler.loop.arith import Affine, affine, equal
-from compiler.loop.expr import Both, Cast, Compare, Const, Expr, Read, Select, Var, reads
-from compiler.loop.nodes import Copy, For, Func, Region, Stmt, Store
+from compiler.loop.expr import Both, Cast, Compare, Const, Expr, Read, Select, Var, free_vars, reads
+from compiler.loop.nodes import Copy, For, Func, If, Region, Stmt, Store
 from compiler.loop.rewrite import map_children, nest_of
 
 
@@ -22,6 +22,13 @@ def _visit(stmt: Stmt) -> Stmt:
         loops, core = nest_of(stmt)
         if isinstance(core, Store) and _crosses(core):
             return _copy(loops, core)
+    if isinstance(stmt, If):
+        _, core = nest_of(stmt.then)
+        if isinstance(core, Store) and _crosses(core):
+            raise LoweringError(
+                f"DMA of {core.loc!r}: a transfer moves a whole box and cannot be guarded by "
+                f"{stmt.cond}; choose tile sizes that divide the extents"
+            )
     return map_children(stmt, _visit)
 
 
@@ -33,6 +40,7 @@ def _crosses(core: Store) -> bool:
 
 def _copy(loops: list[For], core: Store) -> Stmt:
     value, condition, pad = core.value, None, None
+    converted = isinstance(value, Cast)
     if isinstance(value, Cast):
         value = value.value
     if isinstance(value, Select):
@@ -41,7 +49,7 @@ def _copy(loops: list[For], core: Store) -> Stmt:
                 f"DMA of {core.loc!r}: the pad value must be a constant, not {value.other}"
             )
         condition, pad, value = value.cond, int(value.other.value), value.then
-    if isinstance(value, Cast):
+    if isinstance(value, Cast) and not converted:
         value = value.value
     if not isinstance(value, Read):
         raise LoweringError(
@@ -53,6 +61,10 @@ def _copy(loops: list[For], core: Store) -> Stmt:
         raise LoweringError(
             f"DMA of {core.loc!r}: one side must be in DRAM, not {source.scope} -> "
             f"{core.buffer.scope}"
+        )
+    if condition is not None and source.scope != "dram":
+        raise LoweringError(
+            f"DMA of {core.loc!r}: a store cannot pad, but {core.value} chooses; pad when loading"
         )
     extent_of = {loop.var: loop.extent for loop in loops}
     dst, dst_axis = _region(core.buffer, core.indices, extent_of, core.loc)
@@ -68,16 +80,14 @@ def _copy(loops: list[For], core: Store) -> Stmt:
 
 def _moving(form: Affine, extent_of: dict[Var, int]) -> Var | None:
     """The one copy loop that an index moves with (coefficient 1), or None."""
-    inner = [(t, c) for t, c in form.terms if isinstance(t, Var) and t in extent_of]
+    inner = [(t, c) for t, c in form.terms if free_vars(t) & extent_of.keys()]
     if not inner:
         return None
-    if len(inner) > 1 or inner[0][1] != 1:
+    if len(inner) > 1 or inner[0][1] != 1 or not isinstance(inner[0][0], Var):
         raise LoweringError(
             f"DMA index {form.to_expr()} must move with one loop, one element a step"
         )
-    var = inner[0][0]
-    assert isinstance(var, Var)
-    return var
+    return inner[0][0]
 
 
 def _region(

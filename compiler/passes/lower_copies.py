@@ -73,6 +73,11 @@ def lower_copy(
             offset += low * dram_step
         extent = sram.extent[position] - low - high
         axes.append(_Axis(extent, step, dram_step, low, high))
+    if not is_load and any(a.padded for a in axes):
+        raise LoweringError(
+            f"DMA of {copy.loc!r}: a store would write outside {dram.buffer.name!r} of shape "
+            f"{list(dram.buffer.shape)}"
+        )
     base = sram_base + sum(b * s for b, s in zip(sram_begin, sram_steps, strict=False))
     pad_min = _pad_min(copy, memory, any(a.padded for a in axes), config)
     rows = _Rows(copy.loc, memory, pad_min, is_load)
@@ -179,7 +184,7 @@ class _Rows:
             yield self._one(x, y, sram, dram)
 
     def _one(self, x: _Axis, y: _Axis, sram: int, dram: int) -> Instruction:
-        if max(x.low, x.high, y.low, y.high) > PAD_MAX and self.is_load:
+        if max(x.low, x.high, y.low, y.high) > PAD_MAX:
             raise LoweringError(
                 f"DMA of {self.loc!r} pads {max(x.low, x.high, y.low, y.high)} elements at one "
                 f"end, more than the {PAD_MAX} of an instruction; use another tile size"

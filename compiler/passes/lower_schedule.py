@@ -7,10 +7,10 @@ tensorized part, where the intrinsic's own shape counts).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from compiler.errors import ScheduleError
-from compiler.loop.arith import Affine, affine, difference, simplify
+from compiler.loop.arith import Affine, affine, difference, interval, simplify
 from compiler.loop.expr import (
     Const,
     Expr,
@@ -50,6 +50,7 @@ class _Lowering:
         self.ranges: dict[Var, int] = {}
 
     def run(self, name: str) -> Func:
+        self._check_outputs()
         for tensor in self.params:
             self.buffers[tensor] = Buffer(tensor.name, tensor.shape, tensor.dtype, "dram")
             self.begin[tensor] = tuple(Const(0) for _ in tensor.shape)
@@ -62,6 +63,22 @@ class _Lowering:
                 body = Alloc(self.buffers[stage.tensor], body, loc=stage.name)
         return Func(name, tuple(self.buffers[t] for t in self.params), body)
 
+    def _check_outputs(self) -> None:
+        """Outputs must be parameters, and computed where all of them can be written."""
+        for output in self.outputs:
+            stage = next((s for s in self.stages if s.tensor is output), None)
+            if output.body is not None and (stage is None or stage.attach is not None):
+                how = "inline" if stage is None else "at a loop of another stage"
+                raise ScheduleError(
+                    f"output {output.name!r} is computed {how}, so that nothing would hold it; "
+                    f"only intermediate tensors can be"
+                )
+            if output not in self.params:
+                raise ScheduleError(
+                    f"output {output.name!r} is not among the parameters "
+                    f"{', '.join(repr(p.name) for p in self.params)}; add it"
+                )
+
     # -- bounds ------------------------------------------------------------------------------------
 
     def _infer(self, stage: Stage) -> None:
@@ -69,6 +86,7 @@ class _Lowering:
             begin: tuple[Expr, ...] = tuple(Const(0) for _ in stage.axes)
             extents = stage.tensor.shape
         else:
+            self._check_attach(stage, *stage.attach)
             begin, extents = self._required(stage)
         self.begin[stage.tensor] = begin
         if stage.tensor not in self.buffers:
@@ -80,6 +98,28 @@ class _Lowering:
             assert axis.extent is not None
             self.extent[axis] = axis.extent
         self._resolve_loops(stage)
+        self.guards[stage] += self._outside(stage, begin, extents)
+
+    def _check_attach(self, stage: Stage, target: Stage, axis: Axis) -> None:
+        if axis not in target.leaves:
+            names = ", ".join(leaf.name for leaf in target.leaves)
+            raise ScheduleError(
+                f"stage {stage.name!r} is computed at loop {axis.name!r} of {target.name!r}, which "
+                f"was split or fused afterwards into {names}; use compute_at last"
+            )
+
+    def _outside(
+        self, stage: Stage, begin: Sequence[Expr], extents: Sequence[int]
+    ) -> Iterator[Expr]:
+        """Conditions that keep a box inside its tensor, where the box may stand out."""
+        axes = zip(stage.axes, begin, extents, stage.tensor.shape, strict=True)
+        for axis, start, extent, size in axes:
+            bounds = interval(affine(start), self.ranges)
+            position = start + self.value[axis]
+            if bounds is None or bounds[0] < 0:
+                yield simplify(compare(">=", position, 0), self.ranges)
+            if bounds is None or bounds[1] + extent > size:
+                yield simplify(compare("<", position, size), self.ranges)
 
     def _resolve_loops(self, stage: Stage) -> None:
         guarded: list[tuple[Axis, int]] = []

@@ -1,6 +1,7 @@
 """Element-wise accumulator stages work in place: the ALU's first operand is its destination.
 
-``B[i] = f(A[i], ...)`` with A not read afterwards -> ``A[i] = f(A[i], ...)``, B dropped.
+``B[i] = f(A[i], ...)`` with A read by nothing else -> ``A[i] = f(A[i], ...)``, B dropped. Both must
+live equally long: under a loop that computes B anew but not A, the second round would find A spoilt.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ def reuse_in_place(func: Func) -> Func:
 
 def _find(body: Stmt) -> tuple[Buffer, Buffer] | None:
     """The first (result, operand) pair that can share storage."""
-    stores = [(s, nest_of(s)) for s in walk(body) if isinstance(s, For | Store)]
-    for _, (_, core) in stores:
+    outside = _allocations(body)
+    for stmt in walk(body):
+        if not isinstance(stmt, For | Store):
+            continue
+        _, core = nest_of(stmt)
         if not isinstance(core, Store) or core.buffer.scope != "acc":
             continue
         operand = _first_operand(core.value)
@@ -33,10 +37,41 @@ def _find(body: Stmt) -> tuple[Buffer, Buffer] | None:
             continue
         if operand.source.shape != core.buffer.shape:
             continue
-        aligned = all(equal(a, b) for a, b in zip(operand.indices, core.indices, strict=True))
+        if not _outlives_by_nothing(operand.source, core.buffer, outside):
+            continue
+        aligned = all(
+            equal(a, b)
+            for read in reads(core.value)
+            if read.source is operand.source
+            for a, b in zip(read.indices, core.indices, strict=True)
+        )
         if aligned and _writers(body, core.buffer) == 1 and _readers(body, operand.source) == 1:
             return core.buffer, operand.source
     return None
+
+
+def _allocations(body: Stmt) -> dict[Buffer, tuple[Stmt, ...]]:
+    """Loops and allocations around each buffer's own allocation, which comes last."""
+    around: dict[Buffer, tuple[Stmt, ...]] = {}
+
+    def visit(stmt: Stmt, outside: tuple[Stmt, ...]) -> Stmt:
+        if isinstance(stmt, For | Alloc):
+            outside = (*outside, stmt)
+        if isinstance(stmt, Alloc):
+            around[stmt.buffer] = outside
+        return map_children(stmt, lambda part: visit(part, outside))
+
+    visit(body, ())
+    return around
+
+
+def _outlives_by_nothing(
+    operand: Buffer, result: Buffer, around: dict[Buffer, tuple[Stmt, ...]]
+) -> bool:
+    """Whether `result` is allocated inside `operand`, as often as it."""
+    outer, inner = around[operand], around[result]
+    between = inner[len(outer) :]
+    return inner[: len(outer)] == outer and not any(isinstance(s, For) for s in between)
 
 
 def _first_operand(value: Expr) -> Read | None:

@@ -13,6 +13,7 @@ from compiler.loop.expr import (
     Binary,
     Call,
     Cast,
+    Compare,
     Const,
     Expr,
     Read,
@@ -162,6 +163,8 @@ class _Match:
             case Const(), Const():
                 alike = alike and pattern.value == actual.value
             case Binary(), Binary():
+                alike = alike and pattern.op == actual.op
+            case Compare(), Compare():
                 alike = alike and pattern.op == actual.op
             case Cast(), Cast():
                 alike = alike and pattern.type == actual.type

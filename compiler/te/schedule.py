@@ -75,6 +75,19 @@ class Stage:
             f"{primitive}: {axis.name!r} is no loop of stage {self.name!r}, whose loops are {names}"
         )
 
+    def _plain_leaf(self, axis: Axis, primitive: str) -> int:
+        """Position of a loop that may still be taken apart."""
+        position = self._leaf(axis, primitive)
+        marked = self.kinds.get(axis)
+        if marked is None and self.intrin is not None and self.intrin[0] is axis:
+            marked = "tensorize"
+        if marked is not None:
+            raise ScheduleError(
+                f"{primitive} in stage {self.name!r}: loop {axis.name!r} is already marked "
+                f"{marked}, which the new loops would lose; use {primitive} first"
+            )
+        return position
+
     def split(
         self, axis: Axis, factor: int | None = None, nparts: int | None = None
     ) -> tuple[Axis, Axis]:
@@ -82,7 +95,7 @@ class Stage:
 
         Give the extent of the inner loop (`factor`) or of the outer one (`nparts`).
         """
-        position = self._leaf(axis, "split")
+        position = self._plain_leaf(axis, "split")
         given = factor if factor is not None else nparts
         if (factor is None) == (nparts is None) or given is None or given < 1:
             raise ScheduleError(
@@ -104,8 +117,8 @@ class Stage:
 
     def fuse(self, outer: Axis, inner: Axis) -> Axis:
         """``for o: for i: S`` -> ``for o.i.f: S``; the loops must be adjacent."""
-        position = self._leaf(outer, "fuse")
-        if self._leaf(inner, "fuse") != position + 1:
+        position = self._plain_leaf(outer, "fuse")
+        if self._plain_leaf(inner, "fuse") != position + 1:
             raise ScheduleError(
                 f"fuse in stage {self.name!r}: {inner.name!r} must stand directly inside "
                 f"{outer.name!r}; reorder them first"
@@ -205,6 +218,8 @@ class Schedule:
 
     def cache_read(self, tensor: Tensor, scope: str, readers: Sequence[Tensor]) -> Tensor:
         """``U(T)`` -> ``T.scope = T; U(T.scope)`` for the given readers."""
+        if not readers:
+            raise ScheduleError(f"cache_read of {tensor.name!r} needs at least one reader")
         axes = tuple(Axis(Var(f"a{n}"), extent) for n, extent in enumerate(tensor.shape))
         copy: Expr = Read(tensor, tuple(axis.var for axis in axes))
         cached = Tensor(f"{tensor.name}.{scope}", tensor.shape, tensor.dtype, axes, copy)
@@ -225,7 +240,8 @@ class Schedule:
     def cache_write(self, tensor: Tensor, scope: str) -> Tensor:
         """``T = e`` -> ``T.scope = e; T = T.scope``; call it before splitting T's loops."""
         stage = self[tensor]
-        if stage.relations or stage.leaves != [*stage.axes, *stage.reduce_axes]:
+        touched = stage.relations or stage.kinds or stage.intrin
+        if touched or stage.leaves != [*stage.axes, *stage.reduce_axes]:
             raise ScheduleError(
                 f"cache_write of {tensor.name!r} must come before its other primitives"
             )

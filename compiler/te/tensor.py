@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from compiler.errors import ScheduleError
-from compiler.loop.expr import Const, Expr, ExprLike, Read, Reduce, Var, as_expr
+from compiler.loop.expr import Const, Expr, ExprLike, Read, Reduce, Var, as_expr, walk
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +66,11 @@ def compute(shape: tuple[int, ...], function: Callable[..., Expr], name: str) ->
         names = [f"i{n}" for n in range(len(shape))]
     axes = tuple(Axis(Var(n), e) for n, e in zip(names, shape, strict=True))
     body = function(*(axis.var for axis in axes))
+    inside = body.body if isinstance(body, Reduce) else body
+    if any(isinstance(part, Reduce) for part in walk(inside)):
+        raise ScheduleError(
+            f"tensor {name!r} reduces inside its expression; give the reduction a tensor of its own"
+        )
     return Tensor(name, tuple(shape), body.dtype, axes, body)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from compiler import te
+from compiler.errors import LoweringError
 from compiler.loop.nodes import Access, Apply, Stmt
 from compiler.loop.units import GEMM, RESET
 from vta_hw.spec.config import VtaConfig
@@ -25,8 +26,20 @@ def gemm_intrin(config: VtaConfig) -> te.TensorIntrin:
 
 
 def _reset(dst: Access, srcs: tuple[Access, ...]) -> Stmt:
+    _check_scopes((dst,), ("acc",))
     return Apply(RESET, dst)
 
 
 def _update(dst: Access, srcs: tuple[Access, ...]) -> Stmt:
+    _check_scopes((dst, *srcs), ("acc", "inp", "wgt"))
     return Apply(GEMM, dst, srcs)
+
+
+def _check_scopes(operands: tuple[Access, ...], scopes: tuple[str, ...]) -> None:
+    for operand, scope in zip(operands, scopes, strict=True):
+        buffer = operand.buffer
+        if buffer.scope != scope:
+            raise LoweringError(
+                f"GEMM operand {buffer.name!r} must be in memory {scope!r}, not in "
+                f"{buffer.scope!r}; use cache_read or set_scope"
+            )
