@@ -74,7 +74,7 @@ class GraphBuilder:
 
     def constant(self, name: str, data: Array, quant: Quant | None = None, layout: str = "") -> str:
         """Add a constant; a name that holds something else already gets a suffix."""
-        data = np.ascontiguousarray(data)
+        data = np.array(data, data.dtype.newbyteorder("="), order="C")
         type_ = TensorType(data.shape, data.dtype.name, quant, layout)
         unique, serial = name, 0
         while unique in self._tensors:

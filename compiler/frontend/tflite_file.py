@@ -177,7 +177,8 @@ def _read_data(raw: Array, name: str, shape: tuple[int, ...], dtype: str) -> Arr
             f"constant {name!r} of shape {shape} must have {math.prod(shape) * kind.itemsize} "
             f"bytes, not {raw.size}"
         )
-    return np.frombuffer(raw.tobytes(), kind.newbyteorder("<")).astype(kind).reshape(shape)
+    # A view of the file: many tensors may name one buffer.
+    return raw.view(kind.newbyteorder("<")).reshape(shape)
 
 
 def _read_quant(table: Any, name: str, dtype: str) -> Quant | None:

@@ -332,6 +332,24 @@ def test_schema_version_is_checked() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("scale", "zero", "message"),
+    [
+        ([0.1], [200], "tensor 'x' has a zero point outside of int8"),
+        ([0.0], [0], "tensor 'x' must have positive finite scales"),
+        ([np.inf], [0], "tensor 'x' must have positive finite scales"),
+        ([0.1, 0.2, 0.3], [0, 0], "tensor 'x' has 2 zero points, 3 scales"),
+        ([0.1, 0.2], [0, 0], "tensor 'x' must have one scale and zero point"),
+        ([], [], "tensor 'x' must have one scale and zero point"),
+    ],
+)
+def test_impossible_quantisation_is_refused(
+    scale: list[float], zero: list[int], message: str
+) -> None:
+    tensors = [TensorSpec("x", (1, 4), "int8", scale, zero), tensor("y", (1, 4), 0.1, 0)]
+    refuse(build_tflite(tensors, [OpSpec(Op.RELU, [0], [1])], [0], [1]), message)
+
+
 def test_equal_names_are_told_apart() -> None:
     tensors = [tensor("t", (1, 4), 0.1, 0), tensor("t", (1, 4), 0.1, 0)]
     data = build_tflite(tensors, [OpSpec(Op.RELU, [0], [1])], [0], [1])

@@ -43,7 +43,7 @@ def test_every_tensor_equals_litert(name: str, rng: np.random.Generator) -> None
     graph, litert = load(name)
     (source,) = graph.inputs
     total: dict[str, int] = {}
-    for value in stimuli(rng, graph.type_of(source).shape, 60):
+    for value in stimuli(rng, graph.type_of(source).shape, 200):
         truth = litert.run({source: value})
         for tensor, count in differences(graph, truth).items():
             total[tensor] = total.get(tensor, 0) + count
