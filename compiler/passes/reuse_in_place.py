@@ -1,7 +1,7 @@
 """Element-wise accumulator stages work in place: the ALU's first operand is its destination.
 
-``B[i] = f(A[i], ...)`` with A read by nothing else -> ``A[i] = f(A[i], ...)``, B dropped. Both must
-live equally long: under a loop that computes B anew but not A, the second round would find A spoilt.
+``B[i] = f(A[i], ...)`` with A read by nothing else -> ``A[i] = f(A[i], ...)``, B dropped. No
+loop may stand between their allocations: its second round would find A spoilt.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _find(body: Stmt) -> tuple[Buffer, Buffer] | None:
             continue
         if operand.source.shape != core.buffer.shape:
             continue
-        if not _outlives_by_nothing(operand.source, core.buffer, outside):
+        if not _live_together(operand.source, core.buffer, outside):
             continue
         aligned = all(
             equal(a, b)
@@ -65,9 +65,7 @@ def _allocations(body: Stmt) -> dict[Buffer, tuple[Stmt, ...]]:
     return around
 
 
-def _outlives_by_nothing(
-    operand: Buffer, result: Buffer, around: dict[Buffer, tuple[Stmt, ...]]
-) -> bool:
+def _live_together(operand: Buffer, result: Buffer, around: dict[Buffer, tuple[Stmt, ...]]) -> bool:
     """Whether `result` is allocated inside `operand`, as often as it."""
     outer, inner = around[operand], around[result]
     between = inner[len(outer) :]
