@@ -8,35 +8,33 @@ below the data area.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from random import Random
 
 from tests import oracle_words as w
 from tests.gen_builder import Builder
+from tests.gen_values import EDGES, random_image, req_lane
 from tests.oracle import FLAGS, Bad, UndefinedRead
 from tests.oracle_words import Geometry, Values
 
 _SIZES = {w.UOP: 24, w.INP: 10, w.WGT: 5, w.ACC: 20}
 _POOL_BYTES = 16384
 _DATA_BYTES = 8192
+_COUNTS = ((1, 1, 2, 3), (1, 2, 3), (1, 2, 4))
+"""Choices for the outer count, the inner count and the number of micro-ops."""
 _NAMES = {w.UOP: "UOP", w.WGT: "WGT", w.INP: "INP", w.ACC: "ACC", w.ACC_8BIT: "ACC_8BIT"}
 ALU_NAMES = ("MIN", "MAX", "ADD", "SHR", "MUL", "RDHM", "RSR", "REQ")
 MODES = ("double", "single", "float")
-EDGES = (0, 1, -1, 31, 32, 33, -31, -32, -33, 2**31 - 1, -(2**31), 2**30, -(2**30), 127, -128)
-_SCALES = (0x3A83126F, 0x3C000000, 0x3F7FFFFF, 0x38D1B717, 0x3F000000, 0x3B9A0275)
-_ODD_SCALES = (0, 0x80000000, 1, 0x7FFFFF, 0x7F7FFFFF, 0xFF7FFFFF, 0xBC000000, 0x4B000000)
-_NO_NUMBERS = (0x7F800000, 0xFF800000, 0x7FC00000, 0xFF800001)
-_INT_MIN = -(1 << 31)
 
 
 class Moves:
     """Random instructions for one program."""
 
-    def __init__(self, geometry: Geometry, rng: Random) -> None:
+    def __init__(self, geometry: Geometry, rng: Random, long_loops: bool = False) -> None:
         self.geometry, self.rng = geometry, rng
+        self.counts = ((1, 5, 20), (1, 4, 12), (1, 4, 8)) if long_loops else _COUNTS
         size = _POOL_BYTES + _DATA_BYTES + rng.randint(0, 300)
-        self.builder = Builder(geometry, rng, _image(rng, size))
+        self.builder = Builder(geometry, rng, random_image(rng, size))
         self.pool_at = 0
         self.windows: dict[int, tuple[int, int]] = {}
         for memory, length in _SIZES.items():
@@ -315,7 +313,7 @@ class Moves:
     def _loops(self, opcode: int, memories: Sequence[int], spans: Sequence[int]) -> Values:
         """Loops whose indices stay in the windows; operand i touches spans[i] elements each."""
         rng = self.rng
-        outer, inner, count = rng.choice((1, 1, 2, 3)), rng.choice((1, 2, 3)), rng.choice((1, 2, 4))
+        outer, inner, count = (rng.choice(choices) for choices in self.counts)
         insn = self._loop_fields(opcode, 0, count, outer, inner)
         columns = []
         for name, memory, span in zip(("dst", "src", "wgt"), memories, spans, strict=False):
@@ -377,54 +375,3 @@ class Moves:
             "use_imm": 0,
             "imm": 0,
         }
-
-
-def req_lane(rng: Random, mode: int, old: int) -> tuple[int, int, int]:
-    """Bias, multiplier and shifts of one lane of REQ that holds `old`.
-
-    Ordinary values, extreme ones, or values for which the result lies on or just beside a tie.
-    """
-    low, high = sorted(rng.choices((-128, 127, 0, rng.randint(-128, 127)), k=2))
-    if rng.random() < 0.1:
-        low, high = high, low
-    left, right = rng.choice((0, 0, 0, 4, 20)), rng.randint(0, 14)
-    match rng.randrange(3):
-        case 0:
-            bias, scale = rng.randint(-(2**16), 2**16), rng.choice(_SCALES)
-            multiplier = rng.randint(2**30, 2**31 - 1)
-        case 1:
-            bias = rng.choice((_INT_MIN, *EDGES)) - rng.choice((old, 0))
-            scale = rng.choice((*_ODD_SCALES, *_NO_NUMBERS))
-            multiplier = rng.choice((_INT_MIN, *EDGES))
-            left = rng.choice((0, rng.randint(0, 31)))
-            right = rng.choice((0, 1, 31, 32, 33, 62, 63))
-        case _:
-            left, low, high, multiplier = 0, -128, 127, 1 << 30
-            twice = 2 * rng.randint(-60, 60) + 1
-            x = (twice << right) + rng.choice((0, 0, -1, 1))
-            scale = 0x33800000  # 2^-24
-            if mode == 2 and rng.random() < 0.5:
-                x = (twice << 23) + rng.choice((0, 0, -1, 1))
-            elif mode == 2:
-                x = rng.randint(1 << 20, (1 << 31) - 1)
-                scale = struct.unpack("<I", struct.pack("<f", twice / 2 / x))[0]
-            bias = x - old
-    junk = rng.getrandbits(32) & 0xE0C0
-    shape = right | left << 8 | (low & 255) << 16 | (high & 255) << 24 | junk
-    return bias, scale if mode == 2 else multiplier, shape
-
-
-def _image(rng: Random, size: int) -> bytes:
-    """Random bytes, small 32-bit numbers and edge values, in patches of 64 bytes."""
-    out = bytearray()
-    while len(out) < size:
-        match rng.randrange(3):
-            case 0:
-                out += rng.randbytes(64)
-            case 1:
-                for _ in range(16):
-                    out += (rng.randint(-64, 64) & 0xFFFFFFFF).to_bytes(4, "little")
-            case _:
-                for _ in range(16):
-                    out += (rng.choice(EDGES) & 0xFFFFFFFF).to_bytes(4, "little")
-    return bytes(out[:size])

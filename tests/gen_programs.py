@@ -50,12 +50,15 @@ class Generated:
         (folder / "IN.bin").write_bytes(self.dram)
 
 
-def legal_program(config: VtaConfig, seed: int) -> Generated:
-    """A program that ends `ok`, about 30 to 90 instructions long."""
+def legal_program(config: VtaConfig, seed: int, long_loops: bool = False) -> Generated:
+    """A program that ends `ok`, about 30 to 90 instructions long.
+
+    GEMM and ALU take up to 36 steps each, with `long_loops` up to 1920.
+    """
     rng = Random(seed)
     if rng.random() < 0.2:
         config = config.override(["LOG_CMD_QUEUE=2"])
-    moves = Moves(Geometry.of(config), rng)
+    moves = Moves(Geometry.of(config), rng, long_loops)
     moves.prologue()
     for _ in range(rng.randint(8, 24)):
         moves.random_move()

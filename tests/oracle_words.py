@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from vta_hw.spec.config import VtaConfig
 
@@ -126,6 +127,7 @@ class Geometry:
         return bits
 
 
+@cache
 def positions(fields: Fields, unit: int) -> dict[str, tuple[int, int]]:
     """name -> (lowest bit, width): packed upwards, no field crosses a multiple of `unit`."""
     out, at = {}, 0

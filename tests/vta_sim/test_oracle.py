@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from random import Random
 
 import numpy as np
 import pytest
 
 from tests import oracle_words as w
-from tests.gen_moves import EDGES, req_lane
 from tests.gen_programs import FAULTS, ILLEGAL, Generated, illegal_program, legal_program
+from tests.gen_values import EDGES, req_lane
 from tests.oracle import Outcome, execute
 from tests.oracle_words import Geometry, Values
+from vta_hw.spec import semantics
 from vta_hw.spec.config import VtaConfig
 from vta_sim.functional import run
 
@@ -111,6 +112,57 @@ def test_verdicts_do_not_depend_on_the_interleaving(kind: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_long_loops_give_the_oracles_memory(name: str) -> None:
+    wrong: list[str] = []
+    for seed in range(3):
+        program = legal_program(VtaConfig.load(name), seed, long_loops=True)
+        wrong += differences(program, simulate(program.config, program.stream, program.dram))
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_loops_may_be_cut_anywhere(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loops too long for one piece are executed in several; here every loop is."""
+    monkeypatch.setattr(semantics, "micro_ops", partial(semantics.micro_ops, block=3))
+    wrong: list[str] = []
+    for program in legal(name)[:25]:
+        wrong += differences(program, simulate(program.config, program.stream, program.dram))
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("fill", ["least", "mixed"])
+def test_gemm_sums_stay_exact(name: str, fill: str) -> None:
+    """Sums far beyond 2^24, and past 2^31, where they wrap."""
+    config = VtaConfig.load(name)
+    geometry = Geometry.of(config)
+    rng = Random(len(name))
+    count = 8
+    sizes = [geometry.elem_bytes[memory] for memory in (w.INP, w.WGT, w.ACC)]
+    pieces = [bytes([128]) * (count * size) for size in sizes]
+    if fill == "mixed":
+        pieces = [bytes(rng.choice((128, 127, 255, 0)) for _ in piece) for piece in pieces]
+    pieces[2] = _words([2**31 - 2**22] * (count * sizes[2] // 4))
+    fields = geometry.uop_fields()
+    uops = [w.pack({"dst": i % 3, "src": i, "wgt": 7 - i}, fields, 32) for i in range(count)]
+    page = 4096
+    image = b"".join(piece.ljust(page, b"\0") for piece in (_words(uops), *pieces))
+    starts = [i * page for i in range(4)]
+    loads = [
+        _transfer(w.LOAD, memory, 0, start // geometry.elem_bytes[memory], count)
+        for memory, start in zip((w.UOP, w.INP, w.WGT, w.ACC), starts, strict=True)
+    ]
+    loads[2]["push_next"] = 1
+    order = [loads[1], loads[2], loads[0], {**loads[3], "pop_prev": 1}]
+    gemm = {"opcode": w.GEMM, "uop_end": count, "iter_out": 30, "iter_in": 2, "dst_factor_in": 4}
+    out = len(image) // geometry.elem_bytes[w.OUT]
+    insns = [*order, gemm, *_store_all_bits(count, out, uop=count), {"opcode": w.FINISH}]
+    identity = _transfer(w.LOAD, w.UOP, count, count, 1)
+    image += bytes(4 * count * sizes[2] // 4)
+    _agree(_program(geometry, [identity, *insns]), image, config)
+
+
 def test_generated_programs_cover_the_instruction_set() -> None:
     seen = {tag for name in CONFIGS for program in legal(name) for tag in program.tags}
     plain = ("MIN", "MAX", "ADD", "SHR", "MUL", "RDHM", "RSR")
@@ -163,8 +215,31 @@ def _transfer(opcode: int, memory: int, sram: int, dram: int, count: int) -> Val
     }
 
 
-def _alu_run(vectors: list[list[int]], insn: Values) -> tuple[bytes, bytes]:
-    """Stream and image: `vectors` become ACC, `insn` runs with micro-op 0 = (0, src_base, 0).
+def _store_all_bits(count: int, out: int, uop: int) -> list[Values]:
+    """Store the first `count` ACC elements byte by byte; `uop` is a micro-op of zeros."""
+    insns: list[Values] = []
+    for byte in range(4):
+        shift: Values = {
+            "opcode": w.ALU,
+            "uop_bgn": uop,
+            "uop_end": uop + 1,
+            "iter_out": 1,
+            "iter_in": count,
+            "dst_factor_in": 1,
+            "src_factor_in": 1,
+            "alu_opcode": w.SHR,
+            "use_imm": 1,
+            "imm": 8 if byte else 0,
+            "push_next": 1,
+            "pop_next": int(byte > 0),
+        }
+        store = _transfer(w.STORE, w.OUT, 0, out + byte * count, count)
+        insns += [shift, {**store, "pop_prev": 1, "push_prev": int(byte < 3)}]
+    return insns
+
+
+def _alu_run(vectors: list[list[int]], insn: Values) -> tuple[bytes, bytes, VtaConfig]:
+    """Stream, image and config: `vectors` become ACC, then `insn` runs with src the second one.
 
     All 32 bits of what the first vector became are stored.
     """
@@ -184,19 +259,12 @@ def _alu_run(vectors: list[list[int]], insn: Values) -> tuple[bytes, bytes]:
         _transfer(w.LOAD, w.ACC, 0, 1, count * len(vectors)),
         {**loop, "uop_bgn": 0, "uop_end": 1, **insn},
     ]
-    for byte in range(4):
-        shift = {"alu_opcode": w.SHR, "use_imm": 1, "imm": 8 if byte else 0, "src_factor_in": 1}
-        insns.append(
-            {**loop, "uop_bgn": 1, "uop_end": 2, **shift, "push_next": 1, "pop_next": byte > 0}
-        )
-        store = _transfer(w.STORE, w.OUT, 0, out + byte * count, count)
-        insns.append({**store, "pop_prev": 1, "push_prev": byte < 3})
+    insns += _store_all_bits(count, out, uop=1)
     insns.append({"opcode": w.FINISH})
-    return _program(geometry, insns), image
+    return _program(geometry, insns), image, config
 
 
-def _agree(stream: bytes, image: bytes, seed: int = 0) -> None:
-    config = VtaConfig.load("default")
+def _agree(stream: bytes, image: bytes, config: VtaConfig, seed: int = 0) -> None:
     program = Generated(config, seed, stream, image, frozenset())
     assert judged(program).status == "ok"
     assert not differences(program, simulate(config, stream, image))
