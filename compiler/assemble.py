@@ -13,7 +13,7 @@ from compiler.emit.vta import DeviceTensor, KernelCode, emit_region
 from compiler.graph.ir import Graph
 from compiler.graph.partition import Placed
 from compiler.graph.plan_memory import Lifetime, MemoryPlan, plan_memory
-from compiler.loop.nodes import Func
+from compiler.loop.nodes import Func, tasks_of
 from compiler.passes.pipeline import lower_to_tasks
 from compiler.report import host_row, view_row, vta_rows
 from compiler.topi.host import HostKernel, lower_host_node, pack, unpack
@@ -245,8 +245,7 @@ class _Assembler:
                 continue
             template = self._template(item)
             func = lower_to_tasks(template.schedule, template.params, template.name, self.context)
-            tasks = func.body.stmts  # type: ignore[attr-defined]
-            codes.append(KernelCode(item.kernel.anchor.name, tasks, template.constants))
+            codes.append(KernelCode(item.kernel.anchor.name, tasks_of(func), template.constants))
             macs.append(template.macs)
         rows = {item.kernel.anchor.name: view_row(item) for item in items}
         if codes:

@@ -15,7 +15,7 @@ from tests.models import DIGITS, REPO, model_path
 
 _BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FOREIGN_MODEL = re.compile(r"\b(ic|ad|kws)_\w+\.tflite\b")
-_COMMAND = "import sys; sys.argv[0] = 'vta'; from vta.cli import main; main()"
+_COMMAND = "import sys; sys.argv[0] = 'vta'; from vta.cli import main; sys.exit(main())"
 
 
 def _blocks() -> list[tuple[str, str]]:

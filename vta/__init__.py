@@ -14,17 +14,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from compiler.build import build
     from runtime.device import Device, device_names, open_device
     from runtime.executor import Executor, Outcome
     from runtime.package import LayerRow, Package, TensorInfo
     from vta.api import (
         Execution,
+        KernelRun,
         compile,
         config,
         disassemble,
         execute,
         load,
         random_inputs,
+        run_program,
     )
     from vta_hw.spec.config import VtaConfig as Config
     from vta_hw.spec.config import named_configs
@@ -37,6 +40,7 @@ __all__ = [
     "Device",
     "Execution",
     "Executor",
+    "KernelRun",
     "LayerRow",
     "Outcome",
     "Package",
@@ -44,6 +48,7 @@ __all__ = [
     "RunResult",
     "TensorInfo",
     "VtaKitError",
+    "build",
     "compile",
     "config",
     "device_names",
@@ -53,6 +58,7 @@ __all__ = [
     "named_configs",
     "open_device",
     "random_inputs",
+    "run_program",
 ]
 
 _HOMES = {
@@ -60,6 +66,7 @@ _HOMES = {
     "Device": "runtime.device",
     "Execution": "vta.api",
     "Executor": "runtime.executor",
+    "KernelRun": "vta.api",
     "LayerRow": "runtime.package",
     "Outcome": "runtime.executor",
     "Package": "runtime.package",
@@ -67,6 +74,7 @@ _HOMES = {
     "RunResult": "vta_hw.spec.result",
     "TensorInfo": "runtime.package",
     "VtaKitError": "vta_hw.spec.errors",
+    "build": "compiler.build",
     "compile": "vta.api",
     "config": "vta.api",
     "device_names": "runtime.device",
@@ -76,6 +84,7 @@ _HOMES = {
     "named_configs": "vta_hw.spec.config",
     "open_device": "runtime.device",
     "random_inputs": "vta.api",
+    "run_program": "vta.api",
 }
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runtime.device import open_device
+from runtime.device import Device, open_device
 from runtime.executor import Executor
 from runtime.package import Package, is_package
 from vta_hw.spec import asm
@@ -183,3 +183,42 @@ def make_folder(path: str | Path) -> Path:
             f"folder {str(path)!r} cannot be made: {error.strerror or error}; name another one"
         ) from error
     return folder
+
+
+@dataclass(frozen=True)
+class KernelRun:
+    """What a single program did: the verdict, and every parameter's array afterwards."""
+
+    result: RunResult
+    arrays: Mapping[str, np.ndarray]
+
+
+def run_program(
+    program: Program, arrays: Mapping[str, np.ndarray], device: str | Device = "functional"
+) -> KernelRun:
+    """Run a program built by `build`, with an array for each of its parameters.
+
+    Arrays that the program only writes give type and shape. A fault is a result, no exception.
+    """
+    target = open_device(device, program.config) if isinstance(device, str) else device
+    addresses = {}
+    for symbol in program.symbols.values():
+        addresses[symbol.name] = target.alloc(symbol.size_bytes)
+        if symbol.contents is not None:
+            target.write(addresses[symbol.name], symbol.contents)
+            continue
+        array = arrays.get(symbol.name)
+        if array is None or array.nbytes != symbol.size_bytes:
+            given = "none" if array is None else f"one of {array.nbytes}"
+            raise UsageError(
+                f"parameter {symbol.name!r} needs an array of {symbol.size_bytes} bytes, "
+                f"not {given}"
+            )
+        target.write(addresses[symbol.name], array)
+    result = target.run(program, addresses)
+    after = {
+        name: target.read(addresses[name], array.nbytes).view(array.dtype).reshape(array.shape)
+        for name, array in arrays.items()
+        if name in addresses
+    }
+    return KernelRun(result, after)

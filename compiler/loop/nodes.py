@@ -174,6 +174,12 @@ def seq(stmts: list[Stmt], loc: str = "") -> Stmt:
     return flat[0] if len(flat) == 1 else Seq(tuple(flat), loc=loc)
 
 
+def tasks_of(func: Func) -> tuple[Task, ...]:
+    """The instructions of a function that `emit_tasks` has made flat."""
+    stmts = func.body.stmts if isinstance(func.body, Seq) else (func.body,)
+    return tuple(stmt for stmt in stmts if isinstance(stmt, Task))
+
+
 def walk(stmt: Stmt) -> Iterator[Stmt]:
     """All statements, outer before inner."""
     yield stmt

@@ -6,6 +6,7 @@ named in the refusal.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NoReturn
 
 from compiler.errors import LoweringError
@@ -36,7 +37,8 @@ def tensorize(func: Func) -> Func:
 
 def _visit(stmt: Stmt) -> Stmt:
     if isinstance(stmt, For) and stmt.intrin is not None:
-        return _Match(stmt.intrin, stmt).lower()
+        step = _Match(stmt.intrin, stmt).lower()
+        return step if step.loc else replace(step, loc=stmt.loc)
     return map_children(stmt, _visit)
 
 
