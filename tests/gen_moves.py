@@ -288,7 +288,7 @@ class Moves:
             at,
         )
         begin = self._place_uops([(target, at, 0) for target in targets])
-        insn = self._loop_fields(w.ALU, begin, len(targets), 1, 1)
+        insn = self._loop_fields(w.ALU, begin, len(targets), 1, rng.choice((1, 1, 2, 3)))
         return {**insn, "alu_opcode": w.REQ, "imm": imm}
 
     def make_req_at_acc_end(self) -> Values:

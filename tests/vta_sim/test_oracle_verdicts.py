@@ -181,6 +181,11 @@ def test_micro_ops_are_checked_as_they_come() -> None:
     # The second outer step leaves ACC, but the 257th micro-op of the first comes before.
     both = gemm(reset=1, uop_end=257, iter_out=2, dst_factor_out=255)
     assert verdict([*full, both, FINISH]) == ("uop_range", 3)
+    # A micro-op whose shifts lie beyond ACC comes before the 257th.
+    beyond = [load(w.UOP, sram_base=7), alu(alu_opcode=w.REQ, uop_bgn=7, uop_end=300), FINISH]
+    word = w.pack({"dst": 0, "src": 254}, Geometry.of(TINY).uop_fields(), 32)
+    image = word.to_bytes(4, "little") + bytes(IMAGE_BYTES - 4)
+    assert results([*full, *beyond], TINY, image)[0] == ("index_range", 4)
     outside = gemm(reset=1, iter_out=3, dst_factor_out=128)
     assert verdict([*ready, outside, FINISH]) == ("index_range", 2)
     assert verdict([*ready, {**outside, "iter_out": 2}, FINISH]) == ("ok", None)
@@ -204,6 +209,17 @@ def test_every_computed_index_is_checked() -> None:
     step["src_factor_out"] = 253
     tail = load(w.ACC, sram_base=253, y_size=0, y_pad_0=3)
     assert verdict([*ready, tail, alu(**step), FINISH]) == ("ok", None)
+
+
+def test_micro_op_field_may_name_more_than_there_is() -> None:
+    """The src field is as wide as the deeper of ACC and INP needs."""
+    small = TINY.override(["LOG_INP_BUFF_SIZE=7"])  # 32 elements
+    data = [load(w.WGT), {**load(w.INP, sram_base=31), "push_next": 1}, ACC_READY, load(w.UOP)]
+    for src, end in ((31, ("ok", None)), (32, ("index_range", 4)), (255, ("index_range", 4))):
+        word = w.pack({"src": src}, Geometry.of(small).uop_fields(), 32)
+        image = word.to_bytes(4, "little") + bytes(IMAGE_BYTES - 4)
+        insns = [*data, {**gemm(), "pop_prev": 1}, FINISH]
+        assert results(insns, small, image)[0] == end
 
 
 def test_verdict_names_the_lowest_faulted_instruction() -> None:
