@@ -8,7 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from compiler.passes.reuse_in_place import reuse_in_place
 from compiler.passes.tensorize import tensorize
 from compiler.topi.conv2d import Conv2d, conv2d
 from compiler.topi.conv2d_tiling import ConvTiling
-from compiler.topi.elementwise import Add, Clip, Scale, elementwise
+from compiler.topi.elementwise import Add, Clip, Scale, Step, elementwise
 from compiler.topi.kernel import KernelTemplate, Packed
 from compiler.topi.pool import Pool, pool2d
 from compiler.topi.requant import Requant
@@ -258,7 +258,7 @@ def random_add(rng: np.random.Generator, config: VtaConfig, **fixed: Any) -> Ker
         total += numerics.scale_double((x.astype(np.int64) - zero) << 20, *part)
     expected = np.clip(requantised(total, requant), -40, 90)
     out = Packed("y", *shape)
-    steps = [Add("a", "b", zeros, 20, scales, requant), Clip(0, -40, 90)]
+    steps: list[Step] = [Add("a", "b", zeros, 20, scales, requant), Clip(0, -40, 90)]
     template = elementwise("add", out, steps, ["a", "b"], config)
     flat = template.params[0].shape
     inputs = {k: pack(x, config, rng).reshape(flat) for k, x in (("a", a), ("b", b))}
@@ -281,7 +281,7 @@ KERNELS = tuple(f"{config}-{kind}" for config in CONFIGS for kind in _KINDS)
 """Names for `random_kernel`."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def random_kernel(name: str, seed: int) -> Kernel:
     """One of `KERNELS`; the same for the same seed."""
     config, _, kind = name.partition("-")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from compiler import te
+from compiler.loop.expr import both, compare
 from compiler.loop.interp import run
 from compiler.loop.nodes import Func
 from compiler.loop.verify import verify
@@ -74,8 +75,6 @@ def padded(size: int = 8, pad: int = 2) -> TensorProgram:
     a = te.compute((size,), lambda i: x(i) + 1, "a")
 
     def element(i: te.Var) -> te.Expr:
-        from compiler.loop.expr import both, compare
-
         inside = both(compare(">=", i, pad), compare("<", i, size + pad))
         return te.select(inside, a(i - pad), te.Const(0))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from compiler import te
-from compiler.loop.nodes import For, walk
+from compiler.loop.expr import Const, Read
+from compiler.loop.nodes import Access, For, Stmt, Store, walk
 from compiler.loop.printer import to_text
 from compiler.passes.tensorize import tensorize
 from tests.compiler.te import programs
@@ -101,7 +102,8 @@ def test_fuse_of_reductions(golden: Golden) -> None:
 def test_tile(golden: Golden) -> None:
     program = programs.scale()
     stage = program.schedule[program.out]
-    names = [axis.name for axis in stage.tile(*stage.axes, 3, 2)]
+    i, j = stage.axes
+    names = [axis.name for axis in stage.tile(i, j, 3, 2)]
     assert names == ["i.o", "j.o", "i.i", "j.i"]
     show(program, golden)
 
@@ -109,7 +111,8 @@ def test_tile(golden: Golden) -> None:
 def test_tile_with_remainder(golden: Golden) -> None:
     program = programs.scale(rows=5, columns=7)
     stage = program.schedule[program.out]
-    stage.tile(*stage.axes, 2, 3)
+    i, j = stage.axes
+    stage.tile(i, j, 2, 3)
     show(program, golden)
 
 
@@ -175,7 +178,7 @@ def test_compute_inline_of_two_stages_in_a_row(golden: Golden) -> None:
 
 def test_cache_read(golden: Golden) -> None:
     program = programs.matmul()
-    s, (a, b) = program.schedule, program.inputs
+    s, (_, b) = program.schedule, program.inputs
     cached = s.cache_read(b, "wgt", [program.out])
     assert (cached.name, cached.shape, s[cached].scope) == ("b.wgt", b.shape, "wgt")
     s[cached].compute_at(s[program.out], s[program.out].axes[0])
@@ -226,9 +229,6 @@ def test_unroll_of_a_reduction() -> None:
 
 def dot_intrin(size: int) -> te.TensorIntrin:
     """out += sum over c of p[c] * q[c], as a loop over scalars instead of a unit."""
-    from compiler.loop.expr import Const, Read
-    from compiler.loop.nodes import Access, Stmt, Store
-
     p, q = (te.placeholder((size,), "int32", name) for name in "pq")
     c = te.reduce_axis(size, "c")
     out = te.compute((1,), lambda o: te.sum(p(c.var) * q(c.var), [c]), "out")
@@ -238,7 +238,7 @@ def dot_intrin(size: int) -> te.TensorIntrin:
 
     def update(dst: Access, srcs: tuple[Access, ...]) -> Stmt:
         at = (*dst.indices, Const(0))
-        total = Read(dst.buffer, at)
+        total: te.Expr = Read(dst.buffer, at)
         for lane in range(size):
             x, w = (Read(s.buffer, (*s.indices, Const(lane))) for s in srcs)
             total = total + x * w
