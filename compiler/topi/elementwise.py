@@ -1,4 +1,4 @@
-"""Element-wise int8 operators on the accumulator: quantised addition and clipping.
+"""Element-wise int8 operators on the accumulator: addition, clipping, change of scale.
 
 Operands are loaded sign-extended (ACC_8BIT), computed in int32 in place, and stored as int8. The
 packed layout of all tensors is the same, so a kernel runs over a flat sequence of elements.
@@ -45,6 +45,23 @@ class Add:
 
 
 @dataclass(frozen=True)
+class LinearAdd:
+    """out = clamp(((lhs * multipliers[0] + rhs * multipliers[1] + bias) >> shift) + zero_point).
+
+    Needs no extension. Operands are raw int8 values; the sums must fit in int32.
+    """
+
+    lhs: str | int
+    rhs: str | int
+    multipliers: tuple[int, int]
+    bias: int
+    shift: int
+    zero_point: int
+    clamp_min: int
+    clamp_max: int
+
+
+@dataclass(frozen=True)
 class Clip:
     """out = min(max(x, least), greatest)"""
 
@@ -53,7 +70,16 @@ class Clip:
     greatest: int
 
 
-Step = Add | Clip
+@dataclass(frozen=True)
+class Rescale:
+    """out = requantised x - zero_point: another scale and zero point for the same values."""
+
+    operand: str | int
+    zero_point: int
+    out: Requant
+
+
+Step = Add | LinearAdd | Clip | Rescale
 
 
 def elementwise(
@@ -66,16 +92,24 @@ def elementwise(
     return builder.finish()
 
 
-VECTORS = 2 + PARAMS
-"""Parameter vectors of one addition: both operands' multipliers, then those of REQ."""
+def _vectors(step: Step, config: VtaConfig) -> np.ndarray:
+    """Parameter vectors of a step, int32 [count, batch, block], in the order it uses them."""
 
+    def same(value: int) -> np.ndarray:
+        return np.full((1, config.batch, config.block_out), value, np.int32)
 
-def _add_vectors(step: Add, config: VtaConfig) -> np.ndarray:
-    """int32 [VECTORS, batch, block]"""
-    lanes = (config.batch, config.block_out)
-    multipliers = [np.full((1, *lanes), scale.multiplier) for scale in step.scales]
-    no_bias = np.zeros(config.block_out, np.int64)
-    return np.concatenate([*multipliers, step.out.parameters(no_bias, config)[0]])
+    def requant(out: Requant, bias: int) -> np.ndarray:
+        return out.parameters(np.full(config.block_out, bias, np.int64), config)[0]
+
+    match step:
+        case Add(scales=scales, out=out):
+            return np.concatenate([*(same(x.multiplier) for x in scales), requant(out, 0)])
+        case LinearAdd(multipliers=multipliers, bias=bias):
+            return np.concatenate([same(value) for value in (*multipliers, bias)])
+        case Rescale(zero_point=zero_point, out=out):
+            return requant(out, -zero_point)
+        case Clip():
+            return np.zeros((0, config.batch, config.block_out), np.int32)
 
 
 class _Builder:
@@ -94,34 +128,56 @@ class _Builder:
         self.loads: list[te.Tensor] = []
         self.results: list[te.Tensor] = []
         self.stages: list[te.Tensor] = []
-        rows = [_add_vectors(step, config) for step in steps if isinstance(step, Add)]
-        self.vectors = np.concatenate(rows).astype(np.int32) if rows else None
-        count = 0 if self.vectors is None else len(self.vectors)
-        self.params = te.placeholder((count, *shape[4:]), "int32", f"{name}.params")
+        self.vectors = np.concatenate([_vectors(step, config) for step in steps])
+        self.params = te.placeholder(self.vectors.shape, "int32", f"{name}.params")
         self.used = 0
 
     def add(self, step: Step) -> None:
         """Append one step's stages."""
-        if isinstance(step, Clip):
-            operand = self._operand(step.operand)
-            low, high = step.least, step.greatest
-            self._stage(lambda e, b, o: te.minimum(te.maximum(operand(e, b, o), low), high), "clip")
-        else:
-            self._add(step)
+        match step:
+            case Add():
+                self._add(step)
+            case LinearAdd():
+                self._linear_add(step)
+            case Clip(operand, least, greatest):
+                x = self._operand(operand)
+                self._stage(lambda *at: _clamp(x(*at), least, greatest), "clip")
+            case Rescale(operand, _, out):
+                self._requantised(self._operand(operand), out)
         self.results.append(self.stages[-1])
 
+    def _take(self, count: int) -> list[int]:
+        """The next parameter vectors, in the order of `_vectors`."""
+        self.used += count
+        return list(range(self.used - count, self.used))
+
     def _add(self, step: Add) -> None:
-        first, params, imm = self.used, self.params, step.out.imm
-        self.used += VECTORS
+        first, second = self._take(2)
         lhs = self._scaled(step, 0, step.lhs, first)
-        rhs = self._scaled(step, 1, step.rhs, first + 1)
-        total = self._stage(lambda e, b, o: lhs(e, b, o) + rhs(e, b, o), "sum")
+        rhs = self._scaled(step, 1, step.rhs, second)
+        total = self._stage(lambda *at: lhs(*at) + rhs(*at), "sum")
+        self._requantised(total, step.out)
 
-        def requantised(e: te.Var, b: te.Var, o: te.Var) -> te.Expr:
-            values = [params(first + 2 + part, b, o) for part in range(PARAMS)]
-            return te.call("req", total(e, b, o), *values, imm=imm)
+    def _linear_add(self, step: LinearAdd) -> None:
+        first, second, bias = self._take(3)
+        params = self.params
+        lhs, rhs = self._operand(step.lhs), self._operand(step.rhs)
+        scaled = self._stage(lambda e, b, o: rhs(e, b, o) * params(second, b, o), "scaled")
 
-        self._stage(requantised, "req")
+        def total(e: te.Var, b: te.Var, o: te.Var) -> te.Expr:
+            value = lhs(e, b, o) * params(first, b, o) + scaled(e, b, o) + params(bias, b, o)
+            value = te.call("shr", value, te.Const(step.shift)) + step.zero_point
+            return _clamp(value, step.clamp_min, step.clamp_max)
+
+        self._stage(total, "sum")
+
+    def _requantised(self, x: te.Tensor, out: Requant) -> None:
+        vectors, params, imm = self._take(PARAMS), self.params, out.imm
+
+        def element(e: te.Var, b: te.Var, o: te.Var) -> te.Expr:
+            return te.call("req", x(e, b, o), *(params(v, b, o) for v in vectors), imm=imm)
+
+        self._stage(element, "req")
 
     def _operand(self, operand: str | int) -> te.Tensor:
         if isinstance(operand, int):
@@ -173,7 +229,7 @@ class _Builder:
             s[tensor].set_scope("acc")
             s[tensor].compute_at(s[out], e_o)
         constants, params = {}, []
-        if self.vectors is not None:
+        if len(self.vectors):
             readers = [
                 t for t in self.stages if any(r.source is self.params for r in reads(s[t].body))
             ]
@@ -183,6 +239,10 @@ class _Builder:
         order = (*self.inputs.values(), *params, out)
         knobs = {"tile": chunk, "threads": threads}
         return KernelTemplate(self.name, s, order, constants, 0, knobs)
+
+
+def _clamp(value: te.Expr, least: int, greatest: int) -> te.Expr:
+    return te.minimum(te.maximum(value, least), greatest)
 
 
 def _chunk(count: int, loads: int, vectors: int, depth: int) -> tuple[int, int]:

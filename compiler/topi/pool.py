@@ -1,7 +1,8 @@
 """Max and average pooling of int8 images on the accumulator (ACC_8BIT loads, ALU).
 
-Average: LiteRT's rounding, RSR(MUL(sum, ceil(2^23 / n)), 23) for windows of n elements; padding
-does not count unless asked, so each border class has a multiplier of its own.
+Average: either LiteRT's rounding, RSR(MUL(sum, ceil(2^23 / n)), 23) for windows of n elements, or
+the sum requantised by REQ. Padding does not count unless asked, so each border class has parameters
+of its own.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from compiler import te
 from compiler.errors import CapacityError
 from compiler.topi.borders import NO_BORDERS, Borders, borders, inside_image
 from compiler.topi.kernel import KernelTemplate, Packed
+from compiler.topi.requant import PARAMS, Requant
 from vta_hw.spec.config import MemType, VtaConfig
+from vta_hw.spec.isa import Rounding
+from vta_hw.spec.semantics import req_imm
 
 AVERAGE_SHIFT = 23
 AVERAGE_MAX_WINDOW = 202
@@ -22,8 +26,23 @@ AVERAGE_MAX_WINDOW = 202
 
 
 @dataclass(frozen=True)
+class Rescaled:
+    """An average given in another quantisation: (sum - n * zero_point_in) * scale / n + zero point.
+
+    Scaled as float32, rounded to nearest even (`Rounding.FLOAT`).
+    """
+
+    zero_point_in: int
+    zero_point_out: int
+    scale: float
+
+
+@dataclass(frozen=True)
 class Pool:
-    """A pooling operator. pads = (top, left, bottom, right); `is_max` chooses the kind."""
+    """A pooling operator. pads = (top, left, bottom, right); `is_max` chooses the kind.
+
+    An average keeps its input's quantisation unless `rescale` says otherwise.
+    """
 
     data: Packed
     out: Packed
@@ -34,6 +53,7 @@ class Pool:
     count_include_pad: bool = False
     clamp_min: int = -128
     clamp_max: int = 127
+    rescale: Rescaled | None = None
 
 
 def check_supported(pool: Pool, config: VtaConfig) -> str | None:
@@ -45,7 +65,7 @@ def check_supported(pool: Pool, config: VtaConfig) -> str | None:
         return "padded max pooling needs the extension 'pad_min'"
     if not pool.is_max and not config.has("requant"):
         return "average pooling needs the extension 'requant'"
-    if not pool.is_max and kh * kw > AVERAGE_MAX_WINDOW:
+    if not pool.is_max and pool.rescale is None and kh * kw > AVERAGE_MAX_WINDOW:
         return f"a window of {kh * kw} elements is larger than {AVERAGE_MAX_WINDOW}"
     if _tile(pool, config) is None:
         return f"one row of windows of {pool.data.w} columns does not fit the ACC memory"
@@ -62,10 +82,10 @@ def pool2d(name: str, pool: Pool, config: VtaConfig) -> KernelTemplate:
         result = window
     else:
         rows, columns = _classes(pool)
-        values = _multipliers(pool, rows, columns, config)
+        values = _parameters(pool, rows, columns, config)
         params = te.placeholder(values.shape, "int32", f"{name}.params")
-        result = _mean(window, params, rows, columns, name)
-    if (pool.clamp_min, pool.clamp_max) != (-128, 127):
+        result = _mean(window, params, rows, columns, name, pool.rescale)
+    if pool.rescale is None and (pool.clamp_min, pool.clamp_max) != (-128, 127):
         result = _clamped(result, pool, name)
     final = result
     out = te.compute(pool.out.shape(config), lambda *at: final(*at).astype("int8"), pool.out.name)
@@ -110,22 +130,45 @@ def _classes(pool: Pool) -> tuple[Borders, Borders]:
     )
 
 
-def _multipliers(pool: Pool, rows: Borders, columns: Borders, config: VtaConfig) -> np.ndarray:
-    """ceil(2^23 / n) per border class, int32 [row class, column class, batch, block]."""
+def _parameters(pool: Pool, rows: Borders, columns: Borders, config: VtaConfig) -> np.ndarray:
+    """int32 [row class, column class, vectors, batch, block]: ceil(2^23 / n), or what REQ takes."""
     counts = np.full((len(rows), len(columns)), pool.kernel[0] * pool.kernel[1])
     if rows is not NO_BORDERS:
         counts = np.outer([len(t) for t in rows.taps], [len(t) for t in columns.taps])
-    values = -(-(1 << AVERAGE_SHIFT) // counts)
     lanes = (config.batch, config.block_out)
-    return np.broadcast_to(values[:, :, None, None], (*values.shape, *lanes)).astype(np.int32)
+    if pool.rescale is None:
+        values = -(-(1 << AVERAGE_SHIFT) // counts)[:, :, None]
+    else:
+        values = np.empty((*counts.shape, PARAMS), np.int64)
+        for at, count in np.ndenumerate(counts):
+            requant = _requant(pool, pool.rescale, int(count))
+            bias = np.array([-int(count) * pool.rescale.zero_point_in])
+            values[at] = requant.parameters(bias, config)[0, :, 0, 0]
+    return np.broadcast_to(values[..., None, None], (*values.shape, *lanes)).astype(np.int32)
+
+
+def _requant(pool: Pool, rescale: Rescaled, count: int) -> Requant:
+    zero = np.zeros(1, np.int64)
+    scale = np.array([rescale.scale / count], np.float32)
+    return Requant(
+        Rounding.FLOAT, scale, zero, zero, rescale.zero_point_out, pool.clamp_min, pool.clamp_max
+    )
 
 
 def _mean(
-    window: te.Tensor, params: te.Tensor, rows: Borders, columns: Borders, name: str
+    window: te.Tensor,
+    params: te.Tensor,
+    rows: Borders,
+    columns: Borders,
+    name: str,
+    rescale: Rescaled | None,
 ) -> te.Tensor:
     def element(n: te.Var, c: te.Var, h: te.Var, w: te.Var, b: te.Var, o: te.Var) -> te.Expr:
-        factor = params(rows.index(h), columns.index(w), b, o)
-        return te.call("rsr", window(n, c, h, w, b, o) * factor, te.Const(AVERAGE_SHIFT))
+        y, x, total = rows.index(h), columns.index(w), window(n, c, h, w, b, o)
+        if rescale is None:
+            return te.call("rsr", total * params(y, x, 0, b, o), te.Const(AVERAGE_SHIFT))
+        imm = req_imm(rescale.zero_point_out, Rounding.FLOAT)
+        return te.call("req", total, *(params(y, x, v, b, o) for v in range(PARAMS)), imm=imm)
 
     return te.compute(window.shape, element, f"{name}.mean")
 
@@ -141,7 +184,8 @@ def _clamped(value: te.Tensor, pool: Pool, name: str) -> te.Tensor:
 def _tile(pool: Pool, config: VtaConfig) -> tuple[int, int, int] | None:
     """(channel blocks, rows, threads) of the largest tile that fits the ACC memory."""
     _, blocks, height, width, _, _ = pool.out.shape(config)
-    classes = 0 if pool.is_max else len(_classes(pool)[0]) * len(_classes(pool)[1])
+    vectors = 1 if pool.rescale is None else PARAMS
+    classes = 0 if pool.is_max else vectors * len(_classes(pool)[0]) * len(_classes(pool)[1])
     columns = pool.data.w + pool.pads[1] + pool.pads[3]
     best: tuple[int, tuple[int, int, int]] | None = None
     for threads in (2, 1):

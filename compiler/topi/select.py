@@ -12,9 +12,17 @@ from compiler.graph.ir import Graph, Node, TensorType
 from compiler.topi import conv2d as conv
 from compiler.topi import pool
 from compiler.topi.conv2d import Conv2d
-from compiler.topi.elementwise import Add, Clip, Scale, Step, elementwise
+from compiler.topi.elementwise import (
+    Add,
+    Clip,
+    LinearAdd,
+    Rescale,
+    Scale,
+    Step,
+    elementwise,
+)
 from compiler.topi.kernel import KernelTemplate, Packed
-from compiler.topi.pool import Pool
+from compiler.topi.pool import Pool, Rescaled
 from compiler.topi.requant import Requant
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.isa import Rounding
@@ -140,8 +148,16 @@ def _pool(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:
         bool(node.attrs.get("count_include_pad", False)),
         low,
         high,
+        _rescaled(node),
     )
     return pool.check_supported(spec, config) or (lambda: pool.pool2d(node.name, spec, config))
+
+
+def _rescaled(node: Node) -> Rescaled | None:
+    if node.attrs.get("mode") != "requant":
+        return None
+    zeros = int(node.attrs["in_zero_point"]), int(node.attrs["out_zero_point"])
+    return Rescaled(*zeros, float(node.attrs["scale"]))
 
 
 def _elementwise(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:
@@ -151,10 +167,17 @@ def _elementwise(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str
         if any(graph.tensors[name].is_constant for name in node.inputs):
             return f"{node.op!r} with a constant operand is not supported on VTA"
         operands = [places.get(name, device_name(name)) for name in node.inputs]
-        if node.op == "add":
+        if node.op == "add" and node.attrs["mode"] == "xnnpack":
+            steps.append(_linear_add(node, operands))
+        elif node.op == "add":
             if not config.has("requant"):
                 return f"config {config.name!r} lacks the extension 'requant'"
             steps.append(_add(node, graph, operands))
+        elif node.op == "rescale":
+            if not config.has("requant"):
+                return f"config {config.name!r} lacks the extension 'requant'"
+            out = _requant(node.attrs, -128, 127)
+            steps.append(Rescale(operands[0], int(node.attrs["in_zero_point"]), out))
         elif node.op == "clip":
             steps.append(Clip(operands[0], int(node.attrs["min"]), int(node.attrs["max"])))
         else:
@@ -163,9 +186,9 @@ def _elementwise(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str
     shapes = {graph.type_of(n).shape for n in (*kernel.inputs, *kernel.outputs)}
     if len(shapes) > 1:
         return f"operands of different shapes {sorted(map(list, shapes))} are not broadcast"
-    out = packed(kernel.outputs[0], graph.type_of(kernel.outputs[0]))
+    result = packed(kernel.outputs[0], graph.type_of(kernel.outputs[0]))
     inputs = [device_name(name) for name in kernel.inputs]
-    return lambda: elementwise(kernel.anchor.name, out, steps, inputs, config)
+    return lambda: elementwise(kernel.anchor.name, result, steps, inputs, config)
 
 
 def _add(node: Node, graph: Graph, operands: list[str | int]) -> Add:
@@ -191,6 +214,20 @@ def _add(node: Node, graph: Graph, operands: list[str | int]) -> Add:
     )
 
 
+def _linear_add(node: Node, operands: list[str | int]) -> LinearAdd:
+    a = node.attrs
+    return LinearAdd(
+        operands[0],
+        operands[1],
+        (int(a["lhs_multiplier"]), int(a["rhs_multiplier"])),
+        int(a["bias"]),
+        int(a["shift"]),
+        int(a["zero_point"]),
+        int(a["clamp_min"]),
+        int(a["clamp_max"]),
+    )
+
+
 _RULES: dict[str, Callable[[Kernel, Graph, VtaConfig], Build | str]] = {
     "conv2d": _conv,
     "dense": _conv,
@@ -198,4 +235,5 @@ _RULES: dict[str, Callable[[Kernel, Graph, VtaConfig], Build | str]] = {
     "avg_pool2d": _pool,
     "add": _elementwise,
     "clip": _elementwise,
+    "rescale": _elementwise,
 }
