@@ -9,11 +9,11 @@ import numpy as np
 
 from compiler.context import CompileContext
 from compiler.loop.nodes import Task
-from compiler.passes.footprint import footprint
 from compiler.passes.insert_tokens import NO_INSTRUCTION, Access, insert_tokens
 from compiler.passes.place_micro_ops import place_micro_ops
 from compiler.passes.verify_tokens import verify_tokens
 from vta_hw.spec.config import MemType, VtaConfig
+from vta_hw.spec.footprint import footprint
 from vta_hw.spec.isa import Alu, Gemm, Instruction, Load, Store
 from vta_hw.spec.program import Program, Relocation, Symbol
 
@@ -108,8 +108,12 @@ def _footprints(
             uop_memory[insn.sram_base : end] = words[insn.dram_base : insn.dram_base + insn.x_size]
         if isinstance(insn, Gemm | Alu):
             uops = uop_memory[insn.uop_bgn : insn.uop_end].copy()
-        touched = footprint(insn, uops, start, _unit(config), config)
-        out.append(Access(insn, touched, index))
+        touched = footprint(insn, uops, config)
+        reads, writes = list(touched.reads), list(touched.writes)
+        if touched.rows is not None and start is not None:
+            moved = writes if isinstance(insn, Store) else reads
+            moved.append(touched.rows.units(start, _unit(config)))
+        out.append(Access(insn, tuple(reads), tuple(writes), index))
     return out
 
 

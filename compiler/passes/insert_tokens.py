@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from compiler.passes.footprint import Footprint
 from vta_hw.spec.config import MemType
+from vta_hw.spec.footprint import Touch
 from vta_hw.spec.isa import TOKEN_FLAGS, Finish, Instruction, Load, Stage, TokenQueue, stage_of
 
 _QUEUE = {
@@ -32,10 +32,14 @@ NO_INSTRUCTION = -1
 
 @dataclass(frozen=True)
 class Access:
-    """An instruction of the stream with what it touches; `origin` is its place in the input."""
+    """An instruction of the stream with what it touches; `origin` is its place in the input.
+
+    Reads of constants are left out: nothing writes them.
+    """
 
     insn: Instruction
-    footprint: Footprint
+    reads: tuple[Touch, ...]
+    writes: tuple[Touch, ...]
     origin: int
 
 
@@ -69,7 +73,7 @@ def _with_waits(stream: Sequence[Access], sizes: dict[str, int]) -> list[_Item]:
     for access in stream:
         stage = stage_of(access.insn)
         item = _Item(access.insn, stage, access.origin)
-        conflicts = history.conflicts(access.footprint, stage)
+        conflicts = history.conflicts(access, stage)
         waits = {s: items[index] for s, index in conflicts.items()}
         opposite = {Stage.LOAD: Stage.STORE, Stage.STORE: Stage.LOAD}.get(stage)
         if opposite in waits:
@@ -86,7 +90,7 @@ def _with_waits(stream: Sequence[Access], sizes: dict[str, int]) -> list[_Item]:
         item.order = len(items)
         items.append(item)
         last[stage] = item
-        history.record(access.footprint, stage, item.order)
+        history.record(access, stage, item.order)
     items.append(_finish(last, len(items)))
     return items
 
@@ -146,24 +150,22 @@ class _History:
         self.writer = {m: np.full((3, n), -1, np.int64) for m, n in sizes.items()}
         self.reader = {m: np.full((3, n), -1, np.int64) for m, n in sizes.items()}
 
-    def conflicts(self, footprint: Footprint, stage: Stage) -> dict[Stage, int]:
+    def conflicts(self, access: Access, stage: Stage) -> dict[Stage, int]:
         """The youngest conflicting instruction of every other stage."""
         found: dict[Stage, int] = {}
-        tables = [(self.writer, m, at) for m, at in footprint.reads]
-        tables += [(t, m, at) for m, at in footprint.writes for t in (self.writer, self.reader)]
-        for table, memory, at in tables:
-            if at.size == 0:
-                continue
+        tables = [(self.writer, touch) for touch in access.reads]
+        tables += [(t, touch) for touch in access.writes for t in (self.writer, self.reader)]
+        for table, touch in tables:
             for other in Stage:
                 if other is not stage:
-                    youngest = int(table[memory][other, at].max())
+                    youngest = int(table[touch.memory][other, touch.at].max())
                     if youngest > found.get(other, -1):
                         found[other] = youngest
         return found
 
-    def record(self, footprint: Footprint, stage: Stage, order: int) -> None:
+    def record(self, access: Access, stage: Stage, order: int) -> None:
         """Note an instruction's accesses."""
-        for memory, at in footprint.reads:
-            self.reader[memory][stage, at] = order
-        for memory, at in footprint.writes:
-            self.writer[memory][stage, at] = order
+        for touch in access.reads:
+            self.reader[touch.memory][stage, touch.at] = order
+        for touch in access.writes:
+            self.writer[touch.memory][stage, touch.at] = order
