@@ -20,6 +20,7 @@ from compiler.loop.nodes import (
     Store,
     Task,
 )
+from compiler.loop.units import UNITS
 
 
 def verify(func: Func, after: str = "") -> None:
@@ -63,7 +64,24 @@ class _Verifier:
                 self._stmt(body, bound, live | {buffer})
             case Store(buffer, _, value):
                 if value.dtype != buffer.dtype:
-                    self._fail(f"a {value.dtype} is stored into {buffer.name!r} ({buffer.dtype})")
+                    self._fail(f"{value.dtype} is stored into {buffer.name!r} of {buffer.dtype}")
+            case Copy():
+                self._copy(stmt)
+            case Apply(op) if op not in UNITS:
+                self._fail(f"no tensor unit is called {op!r}")
+
+    def _copy(self, copy: Copy) -> None:
+        """Each source axis runs along a destination axis of its own extent, or stands still."""
+        dst, src = copy.dst, copy.src
+        fits = len(copy.axes) == len(src.extent) and all(
+            size == 1 if axis is None else axis < len(dst.extent) and size == dst.extent[axis]
+            for axis, size in zip(copy.axes, src.extent, strict=True)
+        )
+        if not fits:
+            self._fail(
+                f"copy of {list(src.extent)} of {src.buffer.name!r} along axes {list(copy.axes)} "
+                f"into {list(dst.extent)} of {dst.buffer.name!r}"
+            )
 
     def _expr(self, expr: Expr, bound: set[Var], live: set[Buffer]) -> None:
         for part in walk(expr):
