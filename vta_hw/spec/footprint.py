@@ -86,15 +86,19 @@ def footprint(insn: Instruction, uops: IntArray, config: VtaConfig) -> Footprint
     match insn:
         case Load() | Store() if insn.x_size:
             return _transfer(insn, config)
-        case Gemm() | Alu() if insn.iter_out and insn.iter_in and insn.uop_bgn < insn.uop_end:
-            fields = unpack_uops(uops, config)
-            micro_ops = Touch("uop", insn.uop_bgn, insn.uop_end - 1)
-            return (
-                _gemm(insn, fields, micro_ops)
-                if isinstance(insn, Gemm)
-                else _alu(insn, fields, micro_ops)
-            )
+        case Gemm() if _runs(insn):
+            return _gemm(insn, unpack_uops(uops, config))
+        case Alu() if _runs(insn):
+            return _alu(insn, unpack_uops(uops, config))
     return NOTHING
+
+
+def _runs(insn: Gemm | Alu) -> bool:
+    return bool(insn.iter_out and insn.iter_in and insn.uop_bgn < insn.uop_end)
+
+
+def _micro_ops(insn: Gemm | Alu) -> Touch:
+    return Touch("uop", insn.uop_bgn, insn.uop_end - 1)
 
 
 def spans(memory: str, begins: IntArray, ends: IntArray) -> Touch:
@@ -127,24 +131,24 @@ def _transfer(insn: Load | Store, config: VtaConfig) -> Footprint:
     )
 
 
-def _gemm(insn: Gemm, fields: Mapping[str, IntArray], micro_ops: Touch) -> Footprint:
+def _gemm(insn: Gemm, fields: Mapping[str, IntArray]) -> Footprint:
     dst = _touch("acc", _operand(insn, fields, "dst"))
     if insn.reset:
-        return Footprint((micro_ops,), (dst,))
+        return Footprint((_micro_ops(insn),), (dst,))
     inp = _touch("inp", _operand(insn, fields, "src"))
     wgt = _touch("wgt", _operand(insn, fields, "wgt"))
-    return Footprint((micro_ops, inp, wgt, dst), (dst,))
+    return Footprint((_micro_ops(insn), inp, wgt, dst), (dst,))
 
 
-def _alu(insn: Alu, fields: Mapping[str, IntArray], micro_ops: Touch) -> Footprint:
+def _alu(insn: Alu, fields: Mapping[str, IntArray]) -> Footprint:
     dst = _operand(insn, fields, "dst")
     written = _touch("acc", dst)
     if insn.use_imm:
-        return Footprint((micro_ops, written), (written,))
+        return Footprint((_micro_ops(insn), written), (written,))
     src = _operand(insn, fields, "src")
     sources = REQ_SOURCES if insn.alu_opcode == AluOp.REQ else 1
     read = _touch("acc", _union([dst, *(src + part for part in range(sources))]))
-    return Footprint((micro_ops, read), (written,))
+    return Footprint((_micro_ops(insn), read), (written,))
 
 
 def _operand(insn: Gemm | Alu, fields: Mapping[str, IntArray], name: str) -> IntArray:
