@@ -114,7 +114,8 @@ class Builder:
         try:
             if insn["opcode"] == w.LOAD:
                 self.core.check_transfer(insn)
-                return self._transfer(insn, self._sram(insn["memory_type"]))[::-1]
+                writes, reads = self._transfer(insn, self._sram(insn["memory_type"]))
+                return reads, writes
             if insn["opcode"] == w.STORE:
                 self.core.check_transfer(insn)
                 return self._transfer(insn, w.ACC)

@@ -352,7 +352,7 @@ class Moves:
         spare = sum(width for _, width in fields)
         words = []
         for uop in uops:
-            values = dict(zip(("dst", "src", "wgt"), uop, strict=True))
+            values: Values = dict(zip(("dst", "src", "wgt"), uop, strict=True))
             words.append(w.pack(values, fields, 32) | rng.getrandbits(32) >> spare << spare)
         begin = base + rng.randint(0, length - len(words))
         self._place(w.UOP, [word.to_bytes(4, "little") for word in words], begin)

@@ -350,7 +350,9 @@ class Machine:
             return "fault", self.faults[index], index
         left = [i for i in range(len(self.insns)) if i not in self.retired]
         if self.finished:
-            return ("finish_not_drained",) * 2 + (left[0],) if left else ("ok", None, None)
+            if not left:
+                return "ok", None, None
+            return "finish_not_drained", "finish_not_drained", left[0]
         heads = [stage.head() for stage in self.stages]
         waiting = [index for index in heads if index is not None]
         if waiting:
