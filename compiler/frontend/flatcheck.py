@@ -62,6 +62,15 @@ _SCHEMA: Mapping[str, Mapping[int, _Field]] = {
     # Which options an operator carries is only known from its code; see `check_options`.
     "Options": {},
     "Conv2DOptions": {0: _BYTE, 1: _WORD, 2: _WORD, 3: _BYTE, 4: _WORD, 5: _WORD},
+    "DepthwiseConv2DOptions": {
+        0: _BYTE,
+        1: _WORD,
+        2: _WORD,
+        3: _WORD,
+        4: _BYTE,
+        5: _WORD,
+        6: _WORD,
+    },
     "Pool2DOptions": {0: _BYTE, 1: _WORD, 2: _WORD, 3: _WORD, 4: _WORD, 5: _BYTE},
     "FullyConnectedOptions": {0: _BYTE, 1: _BYTE, 2: _BYTE},
     "AddOptions": {0: _BYTE},

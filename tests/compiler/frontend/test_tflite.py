@@ -119,6 +119,37 @@ def test_conv_2d_with_dilation(rng: np.random.Generator) -> None:
     check(data, rng)
 
 
+def depthwise(rng: np.random.Generator, channels: int, each: int, **fields: int) -> bytes:
+    """A depthwise convolution 3x3 over 9x8 pixels; `each` output channels per input channel."""
+    strides, padding = (fields["StrideH"], fields["StrideW"]), fields["Padding"]
+    same = padding == tflite.Padding.SAME
+    out = [-(-(n if same else n - 2) // s) for n, s in zip((9, 8), strides, strict=True)]
+    outputs = channels * each
+    x_scale = float(rng.uniform(0.01, 1))
+    scale = rng.uniform(1e-3, 0.02, outputs).astype(np.float32)
+    weights = rng.integers(-127, 128, (1, 3, 3, outputs)).astype(np.int8)
+    bias = rng.integers(-5000, 5000, outputs).astype(np.int32)
+    zeros = [0] * outputs
+    tensors = [
+        tensor("x", (1, 9, 8, channels), x_scale, int(rng.integers(-128, 128))),
+        TensorSpec("w", weights.shape, "int8", scale, zeros, axis=3, data=weights),
+        TensorSpec("b", (outputs,), "int32", np.float32(x_scale) * scale, zeros, data=bias),
+        tensor("y", (1, *out, outputs), x_scale * 3, int(rng.integers(-128, 128))),
+    ]
+    fields = {"DilationHFactor": 1, "DilationWFactor": 1, "DepthMultiplier": each, **fields}
+    op = OpSpec(Op.DEPTHWISE_CONV_2D, [0, 1, 2], [3], "DepthwiseConv2DOptions", fields)
+    return build_tflite(tensors, [op], [0], [3])
+
+
+@pytest.mark.parametrize(("channels", "each"), [(5, 1), (16, 1), (3, 2), (1, 7)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_conv_2d(channels: int, each: int, stride: int, rng: np.random.Generator) -> None:
+    for padding in (tflite.Padding.SAME, tflite.Padding.VALID):
+        fields = {"Padding": padding, "StrideH": stride, "StrideW": stride}
+        activation = int(rng.choice(ACTIVATIONS))
+        check(depthwise(rng, channels, each, FusedActivationFunction=activation, **fields), rng)
+
+
 def dense(rng: np.random.Generator, x_shape: tuple[int, ...], depth: int, width: int) -> bytes:
     rows = int(np.prod(x_shape)) // depth
     x_scale, w_scale = float(rng.uniform(0.01, 1)), float(rng.uniform(1e-4, 0.02))

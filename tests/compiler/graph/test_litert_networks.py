@@ -15,7 +15,11 @@ from compiler.graph.reference import evaluate
 from tests.compiler.runtimes import Array, LiteRT, differences
 from tests.models import model_path
 
-NETWORKS = {"ic_resnet8_int8.tflite": 16, "ad_autoencoder_int8.tflite": 10}
+NETWORKS = {
+    "ic_resnet8_int8.tflite": 16,
+    "kws_dscnn_int8.tflite": 13,
+    "ad_autoencoder_int8.tflite": 10,
+}
 
 
 def stimuli(rng: np.random.Generator, shape: tuple[int, ...], count: int) -> Iterator[Array]:
