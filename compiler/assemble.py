@@ -49,6 +49,7 @@ class _Assembler:
         self.host_constants: dict[str, np.ndarray] = {}
         self.layers: dict[str, LayerRow] = {}
         self.on_host = set(graph.inputs)
+        self.inexact: list[str] = []
         self.alias = self._aliases()
         self.memory = self._plan_memory()
 
@@ -89,6 +90,16 @@ class _Assembler:
             host_triple=triple,
             host_constants=self.host_constants,
             layers=tuple(self.layers.values()),
+            exact=not self.inexact,
+            notes=self._notes(),
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        if not self.inexact:
+            return ()
+        return (
+            f"config {self.config.name!r} lacks the extension 'requant': {len(self.inexact)} "
+            f"operators are within one unit per requantisation, not exact",
         )
 
     # -- device memory -----------------------------------------------------------------------------
@@ -247,6 +258,8 @@ class _Assembler:
             func = lower_to_tasks(template.schedule, template.params, template.name, self.context)
             codes.append(KernelCode(item.kernel.anchor.name, tasks_of(func), template.constants))
             macs.append(template.macs)
+            if not template.is_exact:
+                self.inexact.append(item.kernel.anchor.name)
         rows = {item.kernel.anchor.name: view_row(item) for item in items}
         if codes:
             program = emit_region(name, codes, self._device_tensors(codes), self.context)

@@ -130,11 +130,9 @@ class _Nest:
                 return [_Step(RESET), *fill]
             case Read() if self._is_dst(value):
                 return []
-            case Read():
-                raise LoweringError(
-                    f"ALU stage {self.loc!r} copies {value} to another accumulator; its first "
-                    f"operand must be its destination {self.core.buffer.name!r}"
-                )
+            case Read():  # there is no move: zero, then add
+                source = self._element(value)
+                return [_Step(RESET), _Step(ALU, (source,), (("op", int(AluOp.ADD)),))]
             case Binary("-", a, Const(number)):
                 return [*self._steps(a), self._immediate(AluOp.ADD, -int(number))]
             case Binary(op, a, b) if op in _BINARY:

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from compiler import te
+from compiler.loop.expr import reads
 from compiler.topi.borders import NO_BORDERS, Borders, borders, inside_image
 from compiler.topi.conv2d_tiling import ConvTiling, choose_tiling
 from compiler.topi.gemm_intrin import gemm_intrin
 from compiler.topi.grouped_weights import GroupedWeights, group_weights
 from compiler.topi.kernel import KernelTemplate, Packed
-from compiler.topi.requant import PARAMS, Requant
+from compiler.topi.requant import Requantiser
 from vta_hw.spec.config import VtaConfig
 
 
@@ -36,7 +37,7 @@ class Conv2d:
     strides: tuple[int, int]
     pads: tuple[int, int, int, int]
     zero_point: int
-    requant: Requant
+    requant: Requantiser
     groups: int = 1
 
     @property
@@ -62,7 +63,7 @@ def conv2d(
         tiling = choose_tiling(
             conv.out.shape(config),
             conv.strides,
-            len(rows) * len(columns),
+            (parameters[0].size // parameters[0, 0, 0, 0].size, conv.requant.buffers),
             blocks,
             config,
         )
@@ -71,16 +72,28 @@ def conv2d(
     params = te.placeholder(parameters.shape, "int32", f"{name}.params")
     padded = _padded(data, conv.pads, pad_value)
     acc = _accumulate(padded, wgt, conv, blocks, config)
-    req = _requantise(acc, params, conv.requant, rows, columns)
+
+    def parameter(
+        part: int, n: te.Var, co: te.Var, h: te.Var, w: te.Var, b: te.Var, o: te.Var
+    ) -> te.Expr:
+        return params(co, rows.index(h), columns.index(w), part, b, o)
+
+    req = conv.requant.stages(acc, parameter)
     out = te.compute(
         conv.out.shape(config),
         lambda n, co, h, w, b, o: req(n, co, h, w, b, o).astype("int8"),
         conv.out.name,
     )
-    schedule = _schedule(out, req, acc, padded, wgt, params, tiling, blocks, config)
+    schedule = _schedule(out, acc, padded, wgt, params, tiling, blocks, config)
     constants = {wgt.name: weights, params.name: parameters}
     return KernelTemplate(
-        name, schedule, (data, wgt, params, out), constants, conv.macs, tiling.knobs()
+        name,
+        schedule,
+        (data, wgt, params, out),
+        constants,
+        conv.macs,
+        tiling.knobs(),
+        conv.requant.is_exact,
     )
 
 
@@ -142,20 +155,8 @@ def _accumulate(
     return te.compute(conv.out.shape(config), element, f"{conv.out.name}.acc")
 
 
-def _requantise(
-    acc: te.Tensor, params: te.Tensor, requant: Requant, rows: Borders, columns: Borders
-) -> te.Tensor:
-    def element(n: te.Var, co: te.Var, h: te.Var, w: te.Var, b: te.Var, o: te.Var) -> te.Expr:
-        y, x = rows.index(h), columns.index(w)
-        values = [params(co, y, x, part, b, o) for part in range(PARAMS)]
-        return te.call("req", acc(n, co, h, w, b, o), *values, imm=requant.imm)
-
-    return te.compute(acc.shape, element, f"{acc.name}.req")
-
-
 def _schedule(
     out: te.Tensor,
-    req: te.Tensor,
     acc: te.Tensor,
     padded: te.Tensor,
     wgt: te.Tensor,
@@ -166,9 +167,10 @@ def _schedule(
 ) -> te.Schedule:
     s = te.Schedule(out)
     wgt_cache = s.cache_read(wgt, "wgt", [acc])
-    param_cache = s.cache_read(params, "acc", [req])
+    tail = s.stages[s.stages.index(s[acc]) + 1 : -1]  # from the accumulators to the result
+    readers = [t.tensor for t in tail if any(r.source is params for r in reads(t.body))]
+    param_cache = s.cache_read(params, "acc", readers)
     s[acc].set_scope("acc")
-    s[req].set_scope("acc")
     s[padded].set_scope("inp")
 
     n, co, h, w, b, o = s[out].axes
@@ -182,7 +184,9 @@ def _schedule(
     s[out].vthread(thread)
     s[out].vthread(row_thread)
 
-    s[req].compute_at(s[out], w_o)
+    for stage in tail:
+        stage.set_scope("acc")
+        stage.compute_at(s[out], w_o)
     s[param_cache].compute_at(s[out], co_o)
     s[acc].compute_at(s[out], w_o)
     n, co, h, w, b, o = s[acc].axes
@@ -197,8 +201,6 @@ def _schedule(
 
 def check_supported(conv: Conv2d, config: VtaConfig) -> str | None:
     """Why VTA cannot run a convolution in `config`, or None if it can."""
-    if not config.has("requant"):
-        return "config lacks the extension 'requant'"
     (kh, kw), (top, left, bottom, right) = conv.kernel, conv.pads
     if max(top, bottom) >= kh or max(left, right) >= kw:
         return f"padding {conv.pads} is not smaller than the kernel {kh}x{kw}"

@@ -8,7 +8,6 @@ from itertools import product
 
 from compiler.errors import CapacityError
 from compiler.topi.grouped_weights import GroupedWeights
-from compiler.topi.requant import PARAMS
 from vta_hw.spec.config import MemType, VtaConfig
 
 
@@ -41,7 +40,8 @@ class _Shape:
     kw: int
     sh: int
     sw: int
-    classes: int
+    params: int
+    buffers: int
     group: int
     is_diagonal: bool
 
@@ -49,11 +49,15 @@ class _Shape:
 def choose_tiling(
     out: Sequence[int],
     strides: tuple[int, int],
-    classes: int,
+    tail: tuple[int, int],
     blocks: GroupedWeights,
     config: VtaConfig,
 ) -> ConvTiling:
-    """The legal tiling of least modelled time; refused if not even single blocks fit."""
+    """The legal tiling of least modelled time; refused if not even single blocks fit.
+
+    `tail` is what the requantisation needs in ACC: parameter vectors per output block, and tiles of
+    accumulators in use at once.
+    """
     shape = _Shape(
         n=out[0],
         ci=blocks.in_blocks,
@@ -64,7 +68,8 @@ def choose_tiling(
         kw=blocks.packed.shape[3],
         sh=strides[0],
         sw=strides[1],
-        classes=classes,
+        params=tail[0],
+        buffers=tail[1],
         group=blocks.out_blocks,
         is_diagonal=blocks.is_diagonal,
     )
@@ -107,7 +112,7 @@ def _use(t: ConvTiling, s: _Shape) -> dict[MemType, int]:
     return {
         MemType.INP: threads * _input_blocks(t, s) * rows * columns,
         MemType.WGT: threads * t.co * t.ci * s.kh * s.kw,
-        MemType.ACC: threads * t.co * (t.h * t.w + PARAMS * s.classes),
+        MemType.ACC: threads * t.co * (s.buffers * t.h * t.w + s.params),
         # Micro-ops that the two instruction loops leave; threads have lists of their own.
         MemType.UOP: threads * _micro_ops(t, s) + t.co * threads,
     }

@@ -6,6 +6,7 @@ packed layout of all tensors is the same, so a kernel runs over a flat sequence 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from compiler import te
 from compiler.errors import CapacityError
 from compiler.loop.expr import reads
 from compiler.topi.kernel import KernelTemplate, Packed
-from compiler.topi.requant import PARAMS, Requant
+from compiler.topi.requant import Requant, Requantiser
 from vta_hw.spec.config import MemType, VtaConfig
 
 
@@ -59,6 +60,7 @@ class LinearAdd:
     zero_point: int
     clamp_min: int
     clamp_max: int
+    is_exact: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,37 @@ class Rescale:
 
     operand: str | int
     zero_point: int
-    out: Requant
+    out: Requantiser
 
 
 Step = Add | LinearAdd | Clip | Rescale
+
+
+_LINEAR_BITS = 21
+
+
+def linear_approximation(add: Add) -> LinearAdd:
+    """`add` within one unit, without the extension `requant`."""
+
+    def factor(scale: Scale) -> float:
+        return scale.multiplier / (1 << 31) * 2.0 ** (scale.left - scale.right)
+
+    out = Scale(*(int(v[0]) for v in (add.out.multiplier, add.out.left, add.out.right)))
+    factors = [factor(x) * factor(out) * (1 << add.left_shift) for x in add.scales]
+    shift = min(30, _LINEAR_BITS - math.frexp(max(factors))[1])
+    first, second = (round(f * 2**shift) for f in factors)
+    bias = (1 << shift >> 1) - first * add.zero_points[0] - second * add.zero_points[1]
+    return LinearAdd(
+        add.lhs,
+        add.rhs,
+        (first, second),
+        bias,
+        shift,
+        add.out.zero_point,
+        add.out.clamp_min,
+        add.out.clamp_max,
+        is_exact=False,
+    )
 
 
 def elementwise(
@@ -98,7 +127,7 @@ def _vectors(step: Step, config: VtaConfig) -> np.ndarray:
     def same(value: int) -> np.ndarray:
         return np.full((1, config.batch, config.block_out), value, np.int32)
 
-    def requant(out: Requant, bias: int) -> np.ndarray:
+    def requant(out: Requantiser, bias: int) -> np.ndarray:
         return out.parameters(np.full(config.block_out, bias, np.int64), config)[0]
 
     match step:
@@ -131,6 +160,13 @@ class _Builder:
         self.vectors = np.concatenate([_vectors(step, config) for step in steps])
         self.params = te.placeholder(self.vectors.shape, "int32", f"{name}.params")
         self.used = 0
+        self.buffers = 1
+        self.is_exact = all(
+            step.is_exact
+            if isinstance(step, LinearAdd)
+            else not isinstance(step, Rescale) or step.out.is_exact
+            for step in steps
+        )
 
     def add(self, step: Step) -> None:
         """Append one step's stages."""
@@ -171,13 +207,12 @@ class _Builder:
 
         self._stage(total, "sum")
 
-    def _requantised(self, x: te.Tensor, out: Requant) -> None:
-        vectors, params, imm = self._take(PARAMS), self.params, out.imm
-
-        def element(e: te.Var, b: te.Var, o: te.Var) -> te.Expr:
-            return te.call("req", x(e, b, o), *(params(v, b, o) for v in vectors), imm=imm)
-
-        self._stage(element, "req")
+    def _requantised(self, x: te.Tensor, out: Requantiser) -> None:
+        no_bias = np.zeros(self.config.block_out, np.int64)
+        vectors = self._take(out.parameters(no_bias, self.config).shape[1])
+        params = self.params
+        self.buffers = max(self.buffers, out.buffers)
+        self.stages.append(out.stages(x, lambda v, e, b, o: params(vectors[v], b, o)))
 
     def _operand(self, operand: str | int) -> te.Tensor:
         if isinstance(operand, int):
@@ -214,10 +249,11 @@ class _Builder:
         out = te.compute(self.shape, lambda e, b, o: last(e, b, o).astype("int8"), self.out.name)
         s = te.Schedule(out)
         depth = self.config.depth(MemType.ACC)
-        chunk, threads = _chunk(self.shape[0], len(self.loads), self.params.shape[0], depth)
+        tiles = len(self.loads) + self.buffers - 1
+        chunk, threads = _chunk(self.shape[0], tiles, self.params.shape[0], depth)
         if not chunk:
             raise CapacityError(
-                f"kernel {self.name!r} needs {len(self.loads)} + {self.params.shape[0]} elements "
+                f"kernel {self.name!r} needs {tiles} + {self.params.shape[0]} elements "
                 f"of 'acc' at least, config {self.config.name!r} has {depth}"
             )
         e, b, o = s[out].axes
@@ -225,20 +261,20 @@ class _Builder:
         thread, e_o = s[out].split(e_o, nparts=threads)
         s[out].reorder(thread, e_o, e_i, b, o)
         s[out].vthread(thread)
-        for tensor in (*self.loads, *self.stages):
-            s[tensor].set_scope("acc")
-            s[tensor].compute_at(s[out], e_o)
+        for stage in s.stages[:-1]:
+            stage.set_scope("acc")
+            stage.compute_at(s[out], e_o)
         constants, params = {}, []
         if len(self.vectors):
             readers = [
-                t for t in self.stages if any(r.source is self.params for r in reads(s[t].body))
+                t.tensor for t in s.stages if any(r.source is self.params for r in reads(t.body))
             ]
             s.cache_read(self.params, "acc", readers)
             constants = {self.params.name: self.vectors}
             params = [self.params]
         order = (*self.inputs.values(), *params, out)
         knobs = {"tile": chunk, "threads": threads}
-        return KernelTemplate(self.name, s, order, constants, 0, knobs)
+        return KernelTemplate(self.name, s, order, constants, 0, knobs, self.is_exact)
 
 
 def _clamp(value: te.Expr, least: int, greatest: int) -> te.Expr:

@@ -16,7 +16,8 @@ from vta_hw.spec.config import VtaConfig
 class KernelTemplate:
     """A schedule over `params` (inputs, constants, output); `macs` as the model counts them.
 
-    `knobs` records the schedule choices (tile sizes, threads) for reports.
+    `knobs` records the schedule choices (tile sizes, threads) for reports; `is_exact` says whether
+    the results equal the operator's reference (else: within one unit per requantisation).
     """
 
     name: str
@@ -25,6 +26,7 @@ class KernelTemplate:
     constants: Mapping[str, np.ndarray]
     macs: int = 0
     knobs: Mapping[str, int] = field(default_factory=dict)
+    is_exact: bool = True
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ import numpy as np
 
 from compiler import te
 from compiler.errors import CapacityError
+from compiler.loop.expr import reads
 from compiler.topi.borders import NO_BORDERS, Borders, borders, inside_image
 from compiler.topi.kernel import KernelTemplate, Packed
-from compiler.topi.requant import PARAMS, Requant
+from compiler.topi.requant import Requant, Requantiser, lanes
+from compiler.topi.requant_plain import requantiser
 from vta_hw.spec.config import MemType, VtaConfig
 from vta_hw.spec.isa import Rounding
-from vta_hw.spec.semantics import req_imm
 
 AVERAGE_SHIFT = 23
 AVERAGE_MAX_WINDOW = 202
@@ -63,8 +64,8 @@ def check_supported(pool: Pool, config: VtaConfig) -> str | None:
         return f"padding {pool.pads} is not smaller than the window {kh}x{kw}"
     if pool.is_max and any(pool.pads) and not config.has("pad_min"):
         return "padded max pooling needs the extension 'pad_min'"
-    if not pool.is_max and not config.has("requant"):
-        return "average pooling needs the extension 'requant'"
+    if pool.rescale is not None and not config.has("requant") and len(_counts(pool)) > 1:
+        return "an average over windows of several sizes needs the extension 'requant' to rescale"
     if not pool.is_max and pool.rescale is None and kh * kw > AVERAGE_MAX_WINDOW:
         return f"a window of {kh * kw} elements is larger than {AVERAGE_MAX_WINDOW}"
     if _tile(pool, config) is None:
@@ -77,22 +78,22 @@ def pool2d(name: str, pool: Pool, config: VtaConfig) -> KernelTemplate:
     data = te.placeholder(pool.data.shape(config), "int8", pool.data.name)
     image = _image(data, pool, name)
     window = _window(image, pool, config, name)
-    params = None
+    params, constants, exact = None, {}, True
     if pool.is_max:
         result = window
     else:
-        rows, columns = _classes(pool)
-        values = _parameters(pool, rows, columns, config)
+        values = _parameters(pool, config)
         params = te.placeholder(values.shape, "int32", f"{name}.params")
-        result = _mean(window, params, rows, columns, name, pool.rescale)
+        constants = {params.name: values}
+        result = _mean(window, params, pool, config)
+        exact = pool.rescale is None or _requant(pool, 1, config).is_exact
     if pool.rescale is None and (pool.clamp_min, pool.clamp_max) != (-128, 127):
         result = _clamped(result, pool, name)
     final = result
     out = te.compute(pool.out.shape(config), lambda *at: final(*at).astype("int8"), pool.out.name)
     schedule, knobs = _schedule(out, image, params, pool, config)
-    constants = {} if params is None else {params.name: values}
     order = (data, out) if params is None else (data, params, out)
-    return KernelTemplate(name, schedule, order, constants, 0, knobs)
+    return KernelTemplate(name, schedule, order, constants, 0, knobs, exact)
 
 
 def _image(data: te.Tensor, pool: Pool, name: str) -> te.Tensor:
@@ -130,47 +131,67 @@ def _classes(pool: Pool) -> tuple[Borders, Borders]:
     )
 
 
-def _parameters(pool: Pool, rows: Borders, columns: Borders, config: VtaConfig) -> np.ndarray:
-    """int32 [row class, column class, vectors, batch, block]: ceil(2^23 / n), or what REQ takes."""
-    counts = np.full((len(rows), len(columns)), pool.kernel[0] * pool.kernel[1])
-    if rows is not NO_BORDERS:
-        counts = np.outer([len(t) for t in rows.taps], [len(t) for t in columns.taps])
-    lanes = (config.batch, config.block_out)
-    if pool.rescale is None:
-        values = -(-(1 << AVERAGE_SHIFT) // counts)[:, :, None]
-    else:
-        values = np.empty((*counts.shape, PARAMS), np.int64)
-        for at, count in np.ndenumerate(counts):
-            requant = _requant(pool, pool.rescale, int(count))
-            bias = np.array([-int(count) * pool.rescale.zero_point_in])
-            values[at] = requant.parameters(bias, config)[0, :, 0, 0]
-    return np.broadcast_to(values[..., None, None], (*values.shape, *lanes)).astype(np.int32)
+def _counts(pool: Pool) -> np.ndarray:
+    """Elements that count in a window, per border class [row class, column class]."""
+    rows, columns = _classes(pool)
+    if rows is NO_BORDERS:
+        return np.full((1, 1), pool.kernel[0] * pool.kernel[1])
+    return np.outer([len(t) for t in rows.taps], [len(t) for t in columns.taps])
 
 
-def _requant(pool: Pool, rescale: Rescaled, count: int) -> Requant:
+def _parameters(pool: Pool, config: VtaConfig) -> np.ndarray:
+    """int32 [row class, column class, vectors, batch, block]; see `_mean` for their meaning."""
+    classes = []
+    for count in _counts(pool).ravel():
+        if pool.rescale is None:
+            rows = [-(-(1 << AVERAGE_SHIFT) // count), 1 << (AVERAGE_SHIFT - 1)]
+            classes.append(lanes(rows, (config.block_out,), config)[0])
+        else:
+            bias = np.full(config.block_out, -count * pool.rescale.zero_point_in)
+            classes.append(_requant(pool, int(count), config).parameters(bias, config)[0])
+    stacked = np.stack(classes)
+    return stacked.reshape(*_counts(pool).shape, *stacked.shape[1:])
+
+
+def _requant(pool: Pool, count: int, config: VtaConfig) -> Requantiser:
+    assert pool.rescale is not None
     zero = np.zeros(1, np.int64)
-    scale = np.array([rescale.scale / count], np.float32)
-    return Requant(
-        Rounding.FLOAT, scale, zero, zero, rescale.zero_point_out, pool.clamp_min, pool.clamp_max
+    scale = np.array([pool.rescale.scale / count], np.float32)
+    zero_point = pool.rescale.zero_point_out
+    out = Requant(Rounding.FLOAT, scale, zero, zero, zero_point, pool.clamp_min, pool.clamp_max)
+    return requantiser(out, config)
+
+
+def _mean(window: te.Tensor, params: te.Tensor, pool: Pool, config: VtaConfig) -> te.Tensor:
+    """The sum over a window -> its mean; LiteRT's needs the vectors multiplier and half."""
+    rows, columns = _classes(pool)
+
+    def parameter(
+        part: int, n: te.Var, c: te.Var, h: te.Var, w: te.Var, b: te.Var, o: te.Var
+    ) -> te.Expr:
+        return params(rows.index(h), columns.index(w), part, b, o)
+
+    if pool.rescale is not None:
+        return _requant(pool, int(_counts(pool)[0, 0]), config).stages(window, parameter)
+    if config.has("requant"):
+
+        def element(*at: te.Var) -> te.Expr:
+            return te.call("rsr", window(*at) * parameter(0, *at), te.Const(AVERAGE_SHIFT))
+
+        return te.compute(window.shape, element, f"{window.name}.mean")
+    # Half is added to the magnitude: to a negative product one less, by its sign.
+    scaled = te.compute(
+        window.shape, lambda *at: window(*at) * parameter(0, *at), f"{window.name}.scaled"
+    )
+    sign = te.compute(
+        window.shape, lambda *at: te.call("shr", scaled(*at), te.Const(31)), f"{window.name}.sign"
     )
 
+    def rounded(*at: te.Var) -> te.Expr:
+        value = sign(*at) + scaled(*at) + parameter(1, *at)
+        return te.call("shr", value, te.Const(AVERAGE_SHIFT))
 
-def _mean(
-    window: te.Tensor,
-    params: te.Tensor,
-    rows: Borders,
-    columns: Borders,
-    name: str,
-    rescale: Rescaled | None,
-) -> te.Tensor:
-    def element(n: te.Var, c: te.Var, h: te.Var, w: te.Var, b: te.Var, o: te.Var) -> te.Expr:
-        y, x, total = rows.index(h), columns.index(w), window(n, c, h, w, b, o)
-        if rescale is None:
-            return te.call("rsr", total * params(y, x, 0, b, o), te.Const(AVERAGE_SHIFT))
-        imm = req_imm(rescale.zero_point_out, Rounding.FLOAT)
-        return te.call("req", total, *(params(y, x, v, b, o) for v in range(PARAMS)), imm=imm)
-
-    return te.compute(window.shape, element, f"{name}.mean")
+    return te.compute(window.shape, rounded, f"{window.name}.mean")
 
 
 def _clamped(value: te.Tensor, pool: Pool, name: str) -> te.Tensor:
@@ -184,8 +205,11 @@ def _clamped(value: te.Tensor, pool: Pool, name: str) -> te.Tensor:
 def _tile(pool: Pool, config: VtaConfig) -> tuple[int, int, int] | None:
     """(channel blocks, rows, threads) of the largest tile that fits the ACC memory."""
     _, blocks, height, width, _, _ = pool.out.shape(config)
-    vectors = 1 if pool.rescale is None else PARAMS
-    classes = 0 if pool.is_max else vectors * len(_classes(pool)[0]) * len(_classes(pool)[1])
+    vectors, buffers = 0, 1
+    if not pool.is_max:
+        parameters = _parameters(pool, config)
+        vectors = parameters.size // parameters[0, 0, 0].size
+        buffers = 1 if config.has("requant") else 2
     columns = pool.data.w + pool.pads[1] + pool.pads[3]
     best: tuple[int, tuple[int, int, int]] | None = None
     for threads in (2, 1):
@@ -194,7 +218,7 @@ def _tile(pool: Pool, config: VtaConfig) -> tuple[int, int, int] | None:
                 if (blocks // c) % threads:
                     continue
                 rows = (h - 1) * pool.strides[0] + pool.kernel[0]
-                need = threads * c * (rows * columns + h * width) + classes
+                need = threads * c * (rows * columns + buffers * h * width) + vectors
                 if need > config.depth(MemType.ACC) or pool.kernel[0] * pool.kernel[1] * c > (
                     config.depth(MemType.UOP)
                 ):
@@ -231,6 +255,6 @@ def _schedule(
                 dy, dx = stage.reduce_axes
                 stage.reorder(dy, dx, n, c, h, w, b, o)
     if params is not None:
-        readers = [st.tensor for st in s.stages if st.tensor.name.endswith(".mean")]
+        readers = [t.tensor for t in s.stages if any(r.source is params for r in reads(t.body))]
         s.cache_read(params, "acc", readers)
     return s, {"tile_c": blocks, "tile_h": rows, "threads": threads}

@@ -1,17 +1,24 @@
-"""Requantisation parameters as the REQ instruction takes them."""
+"""Requantisation of accumulators by the REQ instruction, and its parameters."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
+from compiler import te
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.isa import Rounding
 from vta_hw.spec.semantics import pack_req_shift, req_imm
 
 PARAMS = 3
 """Consecutive ACC elements that REQ reads: bias, multiplier, packed shifts and clamps."""
+
+
+Parameters = Callable[..., te.Expr]
+"""Reads parameter vector v for an accumulator: ``params(v, n, co, h, w, b, o)``."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,9 @@ class Requant:
     clamp_min: int = -128
     clamp_max: int = 127
 
+    is_exact = True
+    buffers = 1
+
     @property
     def imm(self) -> int:
         """The immediate of the REQ instruction."""
@@ -36,20 +46,58 @@ class Requant:
 
     def parameters(self, bias: np.ndarray, config: VtaConfig) -> np.ndarray:
         """int32 [channel blocks, ..., 3, batch, block] from `bias` [channels, ...]."""
-        channels, *classes = bias.shape
         multiplier = self.multiplier
         if self.mode is Rounding.FLOAT:
             multiplier = multiplier.astype(np.float32).view(np.int32)
         packed = pack_req_shift(self.right, self.left, self.clamp_min, self.clamp_max)
-        rows = [bias]
-        for value in (multiplier, packed):
-            lane = np.broadcast_to(np.asarray(value).reshape(-1), (channels,))
-            rows.append(np.broadcast_to(lane.reshape(-1, *[1] * len(classes)), bias.shape))
-        stacked = np.stack(rows, axis=-1).astype(np.int64).astype(np.int32)
-        block = config.block_out
-        padded = np.zeros((-(-channels // block) * block, *classes, PARAMS), np.int32)
-        padded[:channels] = stacked
-        blocked = padded.reshape(-1, block, *classes, PARAMS)
-        lanes_last = np.moveaxis(blocked, 1, -1)[..., None, :]
-        shape = (*lanes_last.shape[:-2], config.batch, block)
-        return np.ascontiguousarray(np.broadcast_to(lanes_last, shape))
+        return lanes([bias, multiplier, packed], bias.shape, config)
+
+    def stages(self, acc: te.Tensor, params: Parameters) -> te.Tensor:
+        """int8-valued int32 results from accumulators, by one REQ."""
+
+        def element(*at: te.Var) -> te.Expr:
+            values = [params(part, *at) for part in range(PARAMS)]
+            return te.call("req", acc(*at), *values, imm=self.imm)
+
+        return te.compute(acc.shape, element, f"{acc.name}.req")
+
+
+class Requantiser(Protocol):
+    """A way to requantise accumulators: `Requant`, or `PlainRequant` without the extension."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the results equal those that the rounding mode asks for."""
+
+    @property
+    def buffers(self) -> int:
+        """ACC tiles in use at once."""
+
+    def parameters(self, bias: np.ndarray, config: VtaConfig) -> np.ndarray:
+        """int32 [channel blocks, ..., vectors, batch, block] from `bias` [channels, ...]."""
+
+    def stages(self, acc: te.Tensor, params: Parameters) -> te.Tensor:
+        """Tensor expression of the results; `params(v, *at)` reads parameter vector v."""
+
+
+def lanes(rows: Sequence[np.ndarray], shape: Sequence[int], config: VtaConfig) -> np.ndarray:
+    """Parameter vectors per channel block: int32 [channel blocks, ..., rows, batch, block].
+
+    `shape` is [channels, ...]; a row has that shape, or one value, or one per channel. Lanes
+    beyond the channels are zero.
+    """
+    channels, *classes = shape
+    full = []
+    for row in rows:
+        value = np.asarray(row)
+        if value.shape != tuple(shape):
+            value = np.broadcast_to(value.reshape(-1), (channels,))
+            value = np.broadcast_to(value.reshape(-1, *[1] * len(classes)), shape)
+        full.append(value.astype(np.int64))
+    block = config.block_out
+    padded = np.zeros((-(-channels // block) * block, *classes, len(rows)), np.int32)
+    padded[:channels] = np.stack(full, axis=-1).astype(np.int32)
+    blocked = padded.reshape(-1, block, *classes, len(rows))
+    lanes_last = np.moveaxis(blocked, 1, -1)[..., None, :]
+    whole = (*lanes_last.shape[:-2], config.batch, block)
+    return np.ascontiguousarray(np.broadcast_to(lanes_last, whole))

@@ -20,10 +20,12 @@ from compiler.topi.elementwise import (
     Scale,
     Step,
     elementwise,
+    linear_approximation,
 )
 from compiler.topi.kernel import KernelTemplate, Packed
 from compiler.topi.pool import Pool, Rescaled
 from compiler.topi.requant import Requant
+from compiler.topi.requant_plain import requantiser
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.isa import Rounding
 
@@ -104,8 +106,6 @@ def _conv(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:
     node, tail = kernel.anchor, _tail(kernel, "requantize")
     if isinstance(tail, str):
         return tail
-    if not config.has("requant"):
-        return f"config {config.name!r} lacks the extension 'requant'"
     weights, bias = graph.tensors[node.inputs[1]].data, graph.tensors[node.inputs[2]].data
     if weights is None or bias is None:
         return "weights and bias must be constants"
@@ -125,7 +125,7 @@ def _conv(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:
         strides,
         pads,
         _zero_point(graph, node.inputs[0]),
-        _requant(tail[0].attrs, tail[1], tail[2]),
+        requantiser(_requant(tail[0].attrs, tail[1], tail[2]), config),
         groups,
     )
     return conv.check_supported(spec, config) or (lambda: conv.conv2d(node.name, spec, config))
@@ -170,13 +170,10 @@ def _elementwise(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str
         if node.op == "add" and node.attrs["mode"] == "xnnpack":
             steps.append(_linear_add(node, operands))
         elif node.op == "add":
-            if not config.has("requant"):
-                return f"config {config.name!r} lacks the extension 'requant'"
-            steps.append(_add(node, graph, operands))
+            step = _add(node, graph, operands)
+            steps.append(step if config.has("requant") else linear_approximation(step))
         elif node.op == "rescale":
-            if not config.has("requant"):
-                return f"config {config.name!r} lacks the extension 'requant'"
-            out = _requant(node.attrs, -128, 127)
+            out = requantiser(_requant(node.attrs, -128, 127), config)
             steps.append(Rescale(operands[0], int(node.attrs["in_zero_point"]), out))
         elif node.op == "clip":
             steps.append(Clip(operands[0], int(node.attrs["min"]), int(node.attrs["max"])))

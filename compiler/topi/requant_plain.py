@@ -1,0 +1,154 @@
+"""Requantisation without the extension `requant`: MUL, SHR, ADD, MIN and MAX.
+
+Scales that are powers of two are exact in every rounding mode. Any other factor becomes a 12-bit
+multiplier and a shift; the result then differs from the exact one by at most one unit::
+
+    x = clamp(acc + bias, +-2^(9 + k))        k = bits of 1 / factor; beyond, the result saturates
+    y = ((x >> pre) * m + half) >> post       error: 2^-13 relative, 2^-10 from `pre`, 1/2 rounding
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from compiler import te
+from compiler.topi.requant import Parameters, Requant, Requantiser, lanes
+from vta_hw.spec.config import VtaConfig
+from vta_hw.spec.isa import Rounding
+
+_MULTIPLIER_BITS = 12
+_RESULT_BITS = 9
+# Shifts for which the exact forms hold. Beyond 16, a float32 sum above 2^24 has lost low bits that
+# matter; below 2, the second of two roundings does not exist.
+_EXACT_RANGE = {Rounding.SINGLE: (1, 30), Rounding.FLOAT: (1, 16), Rounding.DOUBLE: (2, 30)}
+
+
+def requantiser(out: Requant, config: VtaConfig) -> Requantiser:
+    """The requantisation as the config can do it."""
+    return out if config.has("requant") else PlainRequant(out)
+
+
+@dataclass(frozen=True)
+class PlainRequant:
+    """The operations of `out` on a config without `requant`."""
+
+    out: Requant
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the results equal those of `Requant`."""
+        return self._powers() is not None
+
+    @property
+    def buffers(self) -> int:
+        """ACC tiles in use at once: rounding that depends on the value needs a copy of it."""
+        return 2 if self.is_exact and self.out.mode is not Rounding.SINGLE else 1
+
+    def parameters(self, bias: np.ndarray, config: VtaConfig) -> np.ndarray:
+        """int32 [channel blocks, ..., vectors, batch, block] from `bias` [channels, ...]."""
+        rows = self._exact_rows() if self.is_exact else self._rounded_rows()
+        return lanes([bias, *rows], bias.shape, config)
+
+    def stages(self, acc: te.Tensor, params: Parameters) -> te.Tensor:
+        """int8-valued int32 results from accumulators."""
+        if not self.is_exact:
+            return self._rounded(acc, params)
+        if self.out.mode is Rounding.SINGLE:
+            return self._ties_up(acc, params)
+        return self._two_steps(acc, params)
+
+    def _factors(self) -> np.ndarray:
+        """The real factor of each channel."""
+        multiplier = self.out.multiplier.astype(np.float64)
+        if self.out.mode is Rounding.FLOAT:
+            return multiplier
+        shift = self.out.left.astype(np.float64) - self.out.right.astype(np.float64)
+        return multiplier / (1 << 31) * np.exp2(shift)
+
+    def _powers(self) -> np.ndarray | None:
+        """k of each channel if all factors are 2^-k with k in the mode's range, else None."""
+        mantissa, exponent = np.frexp(self._factors())
+        k = 1 - exponent.astype(np.int64)
+        least, greatest = _EXACT_RANGE[self.out.mode]
+        if (mantissa != 0.5).any() or (k < least).any() or (k > greatest).any():
+            return None
+        return k
+
+    def _finish(self, value: te.Expr) -> te.Expr:
+        moved = value + self.out.zero_point if self.out.zero_point else value
+        return te.minimum(te.maximum(moved, self.out.clamp_min), self.out.clamp_max)
+
+    # -- powers of two ----------------------------------------------------------------------------
+
+    def _exact_rows(self) -> list[np.ndarray]:
+        """What follows the bias: see the stages that read them."""
+        k = self._powers()
+        assert k is not None
+        half = 1 << (k - 1)
+        match self.out.mode:
+            case Rounding.SINGLE:
+                return [half, k]
+            case Rounding.FLOAT:
+                return [k - 31, half - 1, k]
+            case Rounding.DOUBLE:
+                # Halved with ties up first, then the rest with ties away from zero.
+                return [half >> 1, k - 1]
+        raise AssertionError(self.out.mode)
+
+    def _ties_up(self, acc: te.Tensor, params: Parameters) -> te.Tensor:
+        def element(*at: te.Var) -> te.Expr:
+            value = acc(*at) + params(0, *at) + params(1, *at)
+            return self._finish(te.call("shr", value, params(2, *at)))
+
+        return te.compute(acc.shape, element, f"{acc.name}.req")
+
+    def _two_steps(self, acc: te.Tensor, params: Parameters) -> te.Tensor:
+        """A correction of 0 or 1 per value, taken from a copy of it, then half up and shift."""
+        is_float = self.out.mode is Rounding.FLOAT
+
+        def prepared(*at: te.Var) -> te.Expr:
+            value = acc(*at) + params(0, *at)
+            return value if is_float else te.call("shr", value + 1, te.Const(1))
+
+        x = te.compute(acc.shape, prepared, f"{acc.name}.x")
+
+        def correction(*at: te.Var) -> te.Expr:
+            if not is_float:  # -1 for negative values: ties go away from zero
+                return te.call("shr", x(*at), te.Const(31))
+            # 1 where the result's last bit is odd: ties go to even
+            lowest = te.call("shr", te.call("shr", x(*at), params(1, *at)), te.Const(31))
+            return lowest * -1
+
+        fix = te.compute(acc.shape, correction, f"{acc.name}.fix")
+        half, shift = (2, 3) if is_float else (1, 2)
+
+        def rounded(*at: te.Var) -> te.Expr:
+            value = fix(*at) + x(*at) + params(half, *at)
+            return self._finish(te.call("shr", value, params(shift, *at)))
+
+        return te.compute(acc.shape, rounded, f"{acc.name}.req")
+
+    # -- other factors ----------------------------------------------------------------------------
+
+    def _rounded_rows(self) -> list[np.ndarray]:
+        factors = self._factors()
+        span = np.array([_RESULT_BITS + max(0, math.ceil(-math.log2(f))) for f in factors])
+        limit = np.minimum(np.int64(1) << np.minimum(span, 31), (1 << 31) - 1)
+        pre = np.maximum(0, np.minimum(span, 31) + _MULTIPLIER_BITS - 30)
+        mantissa, exponent = np.frexp(factors * np.exp2(pre))
+        multiplier = np.rint(mantissa * (1 << _MULTIPLIER_BITS)).astype(np.int64)
+        post = _MULTIPLIER_BITS - exponent
+        half = np.where(post > 0, np.int64(1) << np.maximum(post - 1, 0), 0)
+        return [-limit, limit, pre, multiplier, half, post]
+
+    def _rounded(self, acc: te.Tensor, params: Parameters) -> te.Tensor:
+        def element(*at: te.Var) -> te.Expr:
+            value = acc(*at) + params(0, *at)
+            value = te.minimum(te.maximum(value, params(1, *at)), params(2, *at))
+            value = te.call("shr", value, params(3, *at)) * params(4, *at) + params(5, *at)
+            return self._finish(te.call("shr", value, params(6, *at)))
+
+        return te.compute(acc.shape, element, f"{acc.name}.req")
