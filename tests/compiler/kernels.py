@@ -287,3 +287,31 @@ def random_kernel(name: str, seed: int) -> Kernel:
     config, _, kind = name.partition("-")
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     return _KINDS[kind](rng, VtaConfig.load(config))
+
+
+def _example(kind: str) -> Kernel:
+    rng, config = np.random.default_rng(0), VtaConfig.load("tiny")
+    match kind:
+        case "conv":
+            tiling = ConvTiling(co=1, ci=1, h=2, w=4, co_threads=2)
+            same = {"kernel": (3, 3), "strides": (1, 1), "pads": (1, 1, 1, 1), "h": 4, "w": 4}
+            return random_conv(rng, config, -128, tiling, ci=8, co=8, **same)
+        case "borders":
+            tiling = ConvTiling(co=1, ci=1, h=3, w=3)
+            same = {"kernel": (3, 1), "strides": (1, 1), "pads": (1, 0, 1, 0), "h": 3, "w": 3}
+            return random_conv(rng, config, 3, tiling, ci=4, co=4, **same)
+        case "max_pool" | "average_pool":
+            window = {"kernel": (2, 2), "strides": (2, 2), "pads": (1, 0, 0, 1), "h": 3, "w": 3}
+            return random_pool(rng, config, kind == "max_pool", c=4, **window)
+        case "add":
+            return random_add(rng, config, shape=(1, 4, 2, 2))
+    raise AssertionError(kind)
+
+
+EXAMPLES = ("conv", "borders", "max_pool", "average_pool", "add")
+
+
+@cache
+def example(kind: str) -> Kernel:
+    """One of `EXAMPLES`: always the same, small enough for golden text."""
+    return _example(kind)

@@ -1,0 +1,19 @@
+"""Nests matched against the GEMM unit, and every kind of mismatch."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.compiler.kernels import KERNELS
+from tests.compiler.passes.checks import check_equal, check_golden
+from tests.conftest import Golden
+
+
+@pytest.mark.parametrize("kind", ["conv", "borders"])
+def test_text(kind: str, golden: Golden) -> None:
+    check_golden("tensorize", kind, golden)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_same_result(name: str, seed: int) -> None:
+    check_equal("tensorize", name, seed)
