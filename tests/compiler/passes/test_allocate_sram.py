@@ -1,0 +1,91 @@
+"""Scratchpad offsets: peers apart, siblings together, overflow with its sum."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from compiler.errors import CapacityError
+from compiler.loop.expr import Const, Var, compare
+from compiler.loop.nodes import Alloc, Buffer, For, Func, If, Seq, Stmt
+from compiler.loop.scopes import MEMORY, elements
+from compiler.passes.allocate_sram import allocate_sram
+from tests.compiler.kernels import KERNELS, before, random_kernel
+from tests.compiler.passes.shorthand import TINY, refused
+
+EMPTY = Seq(())
+
+
+def inp(name: str, count: int) -> Buffer:
+    return Buffer(name, (count, 1, 4), "int8", "inp")
+
+
+def func(body: Stmt) -> Func:
+    return Func("f", (), body)
+
+
+def test_peers_follow_each_other_and_siblings_share() -> None:
+    a, b, c, d = (inp(name, count) for name, count in zip("abcd", (10, 20, 30, 5), strict=True))
+    body = Alloc(a, Seq((Alloc(b, Alloc(d, EMPTY)), Alloc(c, EMPTY))))
+    offsets = allocate_sram(func(body), TINY)
+    assert {buffer.name: offset for buffer, offset in offsets.items()} == {
+        "a": 0,
+        "b": 10,
+        "d": 30,
+        "c": 10,
+    }
+
+
+def test_memories_are_independent() -> None:
+    a, b = inp("a", 200), Buffer("b", (200, 1, 4), "int32", "acc")
+    offsets = allocate_sram(func(Alloc(a, Alloc(b, EMPTY))), TINY)
+    assert (offsets[a], offsets[b]) == (0, 0)
+
+
+def test_allocations_inside_loops_and_conditions_are_found() -> None:
+    a, b = inp("a", 100), inp("b", 100)
+    i = Var("i")
+    body = Alloc(a, For(i, 2, If(compare("<", i, Const(1)), Alloc(b, EMPTY))))
+    assert allocate_sram(func(body), TINY)[b] == 100
+
+
+def test_a_memory_may_be_filled_to_the_last_element() -> None:
+    a, b = inp("a", 100), inp("b", 156)
+    assert allocate_sram(func(Alloc(a, Alloc(b, EMPTY))), TINY)[b] == 100
+
+
+def test_overflow_names_the_sum() -> None:
+    a, b, c = inp("a", 100), inp("b", 100), inp("c", 57)
+    w = Buffer("w", (60, 4, 4), "int8", "wgt")
+    with refused(
+        "memory 'inp' of config 'tiny' has 256 elements, but 100 (a) + 100 (b) + 57 (c) = 257 "
+        "must be in it at once; use smaller tiles or fewer threads",
+        CapacityError,
+    ):
+        allocate_sram(func(Alloc(a, Alloc(w, Alloc(b, Alloc(c, EMPTY))))), TINY)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_live_buffers_of_kernels_never_overlap(name: str, seed: int) -> None:
+    kernel = random_kernel(name, seed)
+    lowered = before(kernel, "emit_tasks")
+    offsets = allocate_sram(lowered, kernel.config)
+    used = {scope: np.zeros(kernel.config.depth(MEMORY[scope]), int) for scope in MEMORY}
+
+    def visit(stmt: Stmt) -> None:
+        match stmt:
+            case Alloc(buffer, body):
+                place = slice(offsets[buffer], offsets[buffer] + elements(buffer))
+                assert offsets[buffer] + elements(buffer) <= len(used[buffer.scope])
+                used[buffer.scope][place] += 1
+                assert used[buffer.scope].max() == 1, f"{buffer.name} shares elements"
+                visit(body)
+                used[buffer.scope][place] -= 1
+            case Seq(stmts):
+                for part in stmts:
+                    visit(part)
+            case For(_, _, body) | If(_, body):
+                visit(body)
+
+    visit(lowered.body)
+    assert offsets
