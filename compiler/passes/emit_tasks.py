@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from compiler.errors import LoweringError
 from compiler.loop.arith import Affine, affine, evaluate, simplify
-from compiler.loop.expr import Expr, Var
+from compiler.loop.expr import Expr, Var, free_vars
 from compiler.loop.nodes import (
     Access,
     Alloc,
@@ -138,7 +138,10 @@ class _Emitter:
     def _value(self, form: Affine) -> int:
         total = form.constant
         for term, coefficient in form.terms:
-            if not isinstance(term, Var) or term not in self.values:
+            if isinstance(term, Var) and term in self.values:
+                total += coefficient * self.values[term]
+                continue
+            if free_vars(term) - self.values.keys():
                 raise LoweringError(f"index {form.to_expr()} is not linear in the loop variables")
-            total += coefficient * self.values[term]
+            total += coefficient * evaluate(term, self.values)
         return total

@@ -46,6 +46,7 @@ class _Lowering:
         self.extent: dict[Axis, int] = {}
         self.value: dict[Axis, Expr] = {}
         self.begin: dict[Tensor, tuple[Expr, ...]] = {}
+        self.half: dict[Tensor, tuple[Expr, ...]] = {}
         self.guards: dict[Stage, list[Expr]] = {}
         self.ranges: dict[Var, int] = {}
 
@@ -89,9 +90,11 @@ class _Lowering:
             self._check_attach(stage, *stage.attach)
             begin, extents = self._required(stage)
         self.begin[stage.tensor] = begin
+        self.half[stage.tensor] = self._half(stage)
         if stage.tensor not in self.buffers:
-            scope = stage.scope
-            self.buffers[stage.tensor] = Buffer(stage.name, extents, stage.tensor.dtype, scope)
+            halves = (2,) if self.half[stage.tensor] else ()
+            shape, scope = (*halves, *extents), stage.scope
+            self.buffers[stage.tensor] = Buffer(stage.name, shape, stage.tensor.dtype, scope)
         for axis, extent in zip(stage.axes, extents, strict=True):
             self.extent[axis] = extent
         for axis in stage.reduce_axes:
@@ -99,6 +102,24 @@ class _Lowering:
             self.extent[axis] = axis.extent
         self._resolve_loops(stage)
         self.guards[stage] += self._outside(stage, begin, extents)
+
+    def _half(self, stage: Stage) -> tuple[Expr, ...]:
+        """The leading index of a double-buffered tensor: the parity of the loop around it."""
+        if not stage.is_double_buffered:
+            return ()
+        if stage.attach is None:
+            raise ScheduleError(
+                f"stage {stage.name!r} is double-buffered but computed once, outside all loops; "
+                f"compute_at says in which loop the halves alternate"
+            )
+        target, axis = stage.attach
+        if target.kinds.get(axis) == "vthread":
+            raise ScheduleError(
+                f"stage {stage.name!r} is double-buffered at loop {axis.name!r} of "
+                f"{target.name!r}, which is marked vthread: its threads have buffers of their own "
+                f"already; leave one of the two out"
+            )
+        return (self.value[axis] % 2,) if isinstance(self.value[axis], Var) else ()
 
     def _check_attach(self, stage: Stage, target: Stage, axis: Axis) -> None:
         if axis not in target.leaves:
@@ -220,6 +241,7 @@ class _Lowering:
         body = stage.body
         target = self.buffers[stage.tensor]
         relative = [simplify(self.value[axis], self.ranges) for axis in stage.axes]
+        relative[:0] = self._half_index(stage.tensor)
         if isinstance(body, Reduce):
             old = Read(target, tuple(relative))
             value = self._lower_expr(body.body, values)
@@ -230,17 +252,19 @@ class _Lowering:
         guards = self.guards[stage]
         if guards:
             core = If(both(*guards), core, loc=stage.name)
-        first_reduce = next(
-            (n for n, leaf in enumerate(stage.leaves) if leaf.is_reduce), len(stage.leaves)
-        )
+        start = self._start_of_reduction(stage)
         nest = core
         for position in range(len(stage.leaves) - 1, -1, -1):
             nest = self._with_attached(stage, stage.leaves[position], nest)
             nest = self._loop(stage, position, nest)
-            if isinstance(body, Reduce) and position == first_reduce:
-                init = self._init_nest(stage, first_reduce, relative, body.init)
+            nest = self._with_halves(stage, stage.leaves[position], nest)
+            if isinstance(body, Reduce) and position == start:
+                init = self._init_nest(stage, start, relative, body.init)
                 nest = seq([init, nest], loc=stage.name)
         return nest
+
+    def _half_index(self, tensor: Tensor) -> list[Expr]:
+        return [simplify(index, self.ranges) for index in self.half.get(tensor, ())]
 
     def _loop(self, stage: Stage, position: int, body: Stmt) -> Stmt:
         leaf = stage.leaves[position]
@@ -256,16 +280,31 @@ class _Lowering:
         for other in reversed(self.stages):
             if other.attach is not None and other.attach[0] is stage and other.attach[1] is leaf:
                 nest = seq([self._nest(other), nest], loc=stage.name)
+                if not self.half[other.tensor]:
+                    nest = Alloc(self.buffers[other.tensor], nest, loc=other.name)
+        return nest
+
+    def _with_halves(self, stage: Stage, leaf: Axis, nest: Stmt) -> Stmt:
+        """Allocations that outlive the loop in which their tensors are computed."""
+        for other in reversed(self.stages):
+            if other.attach == (stage, leaf) and self.half[other.tensor]:
                 nest = Alloc(self.buffers[other.tensor], nest, loc=other.name)
         return nest
 
-    def _init_nest(
-        self, stage: Stage, first_reduce: int, relative: list[Expr], init: Const
-    ) -> Stmt:
+    def _start_of_reduction(self, stage: Stage) -> int:
+        """Position of the loop before which a reduction's start value is set.
+
+        The outermost reduction loop, or the tensorized part, which is not taken apart.
+        """
+        reduces = (n for n, leaf in enumerate(stage.leaves) if leaf.is_reduce)
+        start = next(reduces, len(stage.leaves))
+        return min(start, stage.leaves.index(stage.intrin[0])) if stage.intrin else start
+
+    def _init_nest(self, stage: Stage, position: int, relative: list[Expr], init: Const) -> Stmt:
         inner = [
             (n, leaf)
             for n, leaf in enumerate(stage.leaves)
-            if n > first_reduce and not leaf.is_reduce and isinstance(self.value[leaf], Var)
+            if n >= position and not leaf.is_reduce and isinstance(self.value[leaf], Var)
         ]
         fresh = {leaf.var: Var(leaf.var.name) for _, leaf in inner}
         for _, leaf in inner:
@@ -300,7 +339,8 @@ class _Lowering:
             indices = [
                 simplify(i - b, self.ranges) for i, b in zip(expr.indices, begin, strict=True)
             ]
-            return Read(self.buffers[tensor], tuple(indices))
+            half = self._half_index(tensor)
+            return Read(self.buffers[tensor], (*half, *indices))
 
         return simplify(transform(substitute(body, values), rule), self.ranges)
 

@@ -52,6 +52,7 @@ class Stage:
     attach: tuple[Stage, Axis] | None = None
     is_inline: bool = False
     intrin: tuple[Axis, TensorIntrin] | None = None
+    is_double_buffered: bool = False
 
     def __post_init__(self) -> None:
         self.leaves = [*self.axes, *self.reduce_axes]
@@ -171,6 +172,13 @@ class Stage:
         """``T; for i: U(T)`` -> ``for i: (the part of T that U needs; U(T))``"""
         consumer._leaf(axis, "compute_at")
         self.attach = (consumer, axis)
+
+    def double_buffer(self) -> None:
+        """``for i: alloc T; T; U(T)`` -> ``alloc T[2]; for i: T[i % 2]; U(T[i % 2])``
+
+        The loop is the one of `compute_at`. A round need not wait until the last one has read T.
+        """
+        self.is_double_buffered = True
 
     def compute_inline(self) -> None:
         """Replace reads of this tensor by its expression."""
