@@ -27,7 +27,7 @@ def accumulate(
 
     Any index may repeat. Shapes are those of `vta_hw.spec.semantics.Scratchpads`.
     """
-    order = np.argsort(dst.astype(np.uint16), kind="stable")  # 16 bits: radix sort
+    order = _order(dst)
     sorted_dst = dst[order]
     starts = np.flatnonzero(np.diff(sorted_dst, prepend=-1))
     counts = np.diff(starts, append=len(dst))
@@ -41,13 +41,24 @@ def accumulate(
 
 def _equal_rows(table: IntArray) -> Iterator[IntArray]:
     """Row numbers of `table`, grouped by equal rows."""
-    if (table == table[0]).all():
-        groups = np.zeros(len(table), np.int64)
-    else:
-        _, groups = np.unique(table, axis=0, return_inverse=True)
-        groups = groups.reshape(-1)
-    order = np.argsort(groups, kind="stable")
-    yield from np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    mixed = [np.arange(len(table))]
+    while mixed:
+        rows = mixed.pop()
+        differs = (table[rows] != table[rows[0]]).any(axis=0)
+        if not differs.any():
+            yield rows
+            continue
+        # One column tells most groups apart, so this is faster than sorting whole rows.
+        keys = table[rows, differs.argmax()]
+        order = _order(keys)
+        mixed += np.split(rows[order], np.flatnonzero(np.diff(keys[order])) + 1)
+
+
+def _order(keys: IntArray) -> IntArray:
+    """What sorts `keys`, stably."""
+    if keys.max(initial=0) < 1 << 16:
+        keys = keys.astype(np.uint16)  # numpy sorts 16 bits by radix
+    return np.argsort(keys, kind="stable")
 
 
 def _products(
