@@ -9,7 +9,7 @@ from compiler.errors import LoweringError
 from compiler.loop.arith import Affine, affine, equal
 from compiler.loop.expr import Both, Cast, Compare, Const, Expr, Read, Select, Var, free_vars, reads
 from compiler.loop.nodes import Copy, For, Func, If, Region, Stmt, Store
-from compiler.loop.rewrite import map_children, nest_of
+from compiler.loop.rewrite import map_children, nest_of, wrap_loops
 
 
 def inject_dma(func: Func) -> Func:
@@ -21,7 +21,8 @@ def _visit(stmt: Stmt) -> Stmt:
     if isinstance(stmt, For | Store):
         loops, core = nest_of(stmt)
         if isinstance(core, Store) and _crosses(core):
-            return _copy(loops, core)
+            kept = _kept_loops(loops)
+            return wrap_loops(loops[:kept], _copy(loops[kept:], core))
     if isinstance(stmt, If):
         _, core = nest_of(stmt.then)
         if isinstance(core, Store) and _crosses(core):
@@ -30,6 +31,12 @@ def _visit(stmt: Stmt) -> Stmt:
                 f"{stmt.cond}; choose tile sizes that divide the extents"
             )
     return map_children(stmt, _visit)
+
+
+def _kept_loops(loops: list[For]) -> int:
+    """How many loops stay around the transfer: those that a schedule wants apart, and outer ones"""
+    marked = [n for n, loop in enumerate(loops) if loop.kind in ("vthread", "unroll")]
+    return marked[-1] + 1 if marked else 0
 
 
 def _crosses(core: Store) -> bool:
@@ -71,21 +78,21 @@ def _copy(loops: list[For], core: Store) -> Stmt:
     src, _ = _region(source, value.indices, extent_of, core.loc)
     axes: list[int | None] = []
     for index in value.indices:
-        var = _moving(affine(index), extent_of)
+        var = _moving(affine(index), extent_of, core.loc)
         axes.append(None if var is None else dst_axis[var])
     if condition is not None:
         _check_condition(condition, value, core.loc)
     return Copy(dst, src, tuple(axes), pad, loc=core.loc)
 
 
-def _moving(form: Affine, extent_of: dict[Var, int]) -> Var | None:
+def _moving(form: Affine, extent_of: dict[Var, int], loc: str) -> Var | None:
     """The one copy loop that an index moves with (coefficient 1), or None."""
     inner = [(t, c) for t, c in form.terms if free_vars(t) & extent_of.keys()]
     if not inner:
         return None
     if len(inner) > 1 or inner[0][1] != 1 or not isinstance(inner[0][0], Var):
         raise LoweringError(
-            f"DMA index {form.to_expr()} must move with one loop, one element a step"
+            f"DMA of {loc!r}: index {form.to_expr()} must move with one loop, one element a step"
         )
     return inner[0][0]
 
@@ -96,7 +103,7 @@ def _region(
     begin, extent, axis_of = [], [], {}
     for axis, index in enumerate(indices):
         form = affine(index)
-        var = _moving(form, extent_of)
+        var = _moving(form, extent_of, loc)
         if var is not None:
             if var in axis_of:
                 raise LoweringError(f"DMA of {loc!r}: loop {var.name!r} moves two axes at once")
