@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from compiler.loop.nodes import Func, tasks_of
 from compiler.passes.pipeline import lower_to_tasks
 from compiler.report import host_row, view_row, vta_rows
 from compiler.topi.host import HostKernel, lower_host_node, pack, unpack
+from compiler.topi.host_kernel import describe_attrs
 from compiler.topi.kernel import KernelTemplate
 from compiler.topi.select import device_name, select
 from runtime.package import HostCall, LayerRow, Package, PlanStep, TensorInfo, VtaCall
@@ -192,7 +195,14 @@ class _Assembler:
 
     # -- host --------------------------------------------------------------------------------------
 
-    def _call(self, kernel: HostKernel, inputs: Sequence[str], output: str, label: str) -> None:
+    def _call(
+        self,
+        kernel: HostKernel,
+        inputs: Sequence[str],
+        output: str,
+        op: str,
+        attrs: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         symbol = kernel.func.name
         constants = []
         for param, array in kernel.constants.items():
@@ -200,7 +210,8 @@ class _Assembler:
             self.host_constants[name] = array
             constants.append(name)
         self.host_funcs.append(kernel.func)
-        self.plan.append(HostCall(symbol, (*inputs, *constants), (output,), label))
+        described = describe_attrs(attrs)
+        self.plan.append(HostCall(symbol, (*inputs, *constants), (output,), op, described))
 
     def _symbol(self, label: str) -> str:
         return f"host{len(self.host_funcs)}_{label}"
@@ -234,7 +245,7 @@ class _Assembler:
             output = node.outputs[0]
             self._declare_host(output)
             self.on_host.add(output)
-            self._call(kernel, inputs, output, node.op)
+            self._call(kernel, inputs, output, node.op, node.attrs)
             self.layers[node.name] = host_row(node, item.reason, kernel.macs)
 
     # -- device ------------------------------------------------------------------------------------

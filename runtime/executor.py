@@ -1,4 +1,4 @@
-"""Runs a compiled network: host calls through object code, programs on a device."""
+"""Runs a compiled network: host calls on this machine, programs on a device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from runtime.buffers import from_face, to_face, unpack
 from runtime.device import Device, DeviceError, open_device
-from runtime.host_code import HostCode
+from runtime.host import Host, HostChoice, open_host
 from runtime.package import HostCall, Package, TensorInfo, VtaCall
 from vta_hw.spec.errors import VtaKitError
 from vta_hw.spec.result import RunResult, Status
@@ -37,6 +37,7 @@ class Outcome:
     """Outputs by the model's tensor names, and what it took to get them.
 
     `result` sums the runs of all programs; `wall_s` is the time of this inference alone.
+    `host_code` says what did the host operators: "native", "numpy", or "none" without any.
     """
 
     outputs: Mapping[str, np.ndarray]
@@ -44,16 +45,25 @@ class Outcome:
     host_macs: int
     host_operators: tuple[str, ...]
     wall_s: float
+    host_code: str
 
 
 class Executor:
     """A package made ready on a device: constants written, host code loaded.
 
     `device` is a name for `open_device` or a device whose config the package was compiled for
-    (bus width, latency and queue depths may differ).
+    (bus width, latency and queue depths may differ). `host` says who does the host operators:
+    the package's object code ("native"), numpy, or the first of them that can ("auto"). What was
+    chosen is in `host_code`, and in `host_reason` why it is not the object code.
     """
 
-    def __init__(self, package: Package, device: str | Device = "functional") -> None:
+    def __init__(
+        self,
+        package: Package,
+        device: str | Device = "functional",
+        *,
+        host: HostChoice = "auto",
+    ) -> None:
         if isinstance(device, str):
             device = open_device(device, package.config)
         if device.config.program_hash != package.config.program_hash:
@@ -63,8 +73,10 @@ class Executor:
             )
         self.package = package
         self.device = device
-        calls_host = any(isinstance(step, HostCall) for step in package.plan)
-        self._host = HostCode(package.host_object, package.host_triple) if calls_host else None
+        self._host: Host | None = None
+        self.host_code, self.host_reason = "none", ""
+        if any(isinstance(step, HostCall) for step in package.plan):
+            self._host, self.host_code, self.host_reason = open_host(package, host)
         self._constants = [self._write_constants(i) for i in range(len(package.programs))]
         self._places: dict[Which, dict[str, int]] = {}
 
@@ -93,6 +105,7 @@ class Executor:
             host_macs=self.package.host_macs,
             host_operators=self.package.host_operators,
             wall_s=wall_s,
+            host_code=self.host_code,
         )
 
     # -- memory -----------------------------------------------------------------------------------
@@ -175,7 +188,7 @@ class Executor:
         assert self._host is not None
         made = [self._fresh(name) for name in call.outputs]
         given = [self._value(name, values, places) for name in call.inputs]
-        self._host.call(call.symbol, [*given, *made])
+        self._host.call(call, [*given, *made])
         for name, array in zip(call.outputs, made, strict=True):
             tensor = self.package.tensors[name]
             if tensor.storage == "device":
@@ -186,7 +199,13 @@ class Executor:
     def _fresh(self, name: str) -> np.ndarray:
         tensor = self.package.tensors[name]
         shape = tensor.packed_shape if tensor.storage == "device" else tensor.shape
-        return np.zeros(shape, tensor.dtype)
+        try:
+            return np.zeros(shape, tensor.dtype)
+        except MemoryError as error:
+            raise DeviceError(
+                f"this machine has no memory for tensor {name!r} of {tensor.size_bytes} bytes; "
+                f"run a smaller network"
+            ) from error
 
     def _value(
         self, name: str, values: Mapping[str, np.ndarray], places: Mapping[str, int]

@@ -1,8 +1,8 @@
 """The compiled network as one file.
 
 A package is a zip with stored (uncompressed) members, so that any zip tool opens it and equal
-packages have equal bytes. Its zip comment, the last bytes of the file, holds the format version and
-the SHA-256 of all bytes before it; both are checked before anything else is read::
+packages have equal bytes. Version and checksum are checked before anything else is read, as
+`runtime.container` describes; so host code is never loaded from a file that was changed::
 
     manifest.json                      config, tensors, call plan, placements, layers
     program<i>/{program.json, instructions.bin, constants.bin}
@@ -12,40 +12,85 @@ the SHA-256 of all bytes before it; both are checked before anything else is rea
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import os
-import re
-import tempfile
-import zipfile
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+import math
+import reprlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from runtime.container import PackageError, is_package, seal, unseal, write_atomically
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.errors import VtaKitError
 from vta_hw.spec.program import Program
 
-FORMAT_VERSION = 1
+__all__ = [
+    "HostCall",
+    "LayerRow",
+    "Package",
+    "PackageError",
+    "PlanStep",
+    "TensorInfo",
+    "VtaCall",
+    "is_package",
+    "write_atomically",
+]
 
-_MAGIC = b"vta-package"
-_TRAILER = re.compile(_MAGIC + rb" (\d{4}) sha256=([0-9a-f]{64})")
-_TRAILER_BYTES = len(_MAGIC) + len(" 0001 sha256=") + 64
-_ZIP_MAGIC = b"PK\x03\x04"
-_EPOCH = (1980, 1, 1, 0, 0, 0)
 _PROGRAM_MEMBERS = ("program.json", "instructions.bin", "constants.bin")
 
 DTYPES = ("bool", "int8", "uint8", "int16", "int32", "int64", "float32", "float64")
 STORAGES = ("host", "device")
 PLACES = ("vta", "host", "view")
 
+TENSOR_BYTES_MAX = 1 << 32
+"""No tensor is greater than what VTA can address."""
+_AXES_MAX = 32
 
-class PackageError(VtaKitError):
-    """A package that is damaged, foreign, of another version or inconsistent in itself."""
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return _is_integer(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _is_tuple_of(is_item: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, tuple) and all(map(is_item, value))
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, Mapping) and all(map(_is_text, value))
+
+
+# What the fields of the classes below are declared as -> what they may hold.
+_FIELD_TYPES: Mapping[str, Callable[[object], bool]] = {
+    "str": _is_text,
+    "int": _is_integer,
+    "tuple[str, ...]": _is_tuple_of(_is_text),
+    "tuple[int, ...]": _is_tuple_of(_is_integer),
+    "tuple[float, ...]": _is_tuple_of(_is_number),
+    "Mapping[str, Any]": _is_table,
+}
+
+
+def _check_fields(record: TensorInfo | HostCall | LayerRow) -> None:
+    """The declared types hold: a manifest is JSON and may hold anything."""
+    for item in fields(record):
+        value = getattr(record, item.name)
+        if not _FIELD_TYPES[str(item.type)](value):
+            raise PackageError(
+                f"{item.name} of {type(record).__name__} must be {item.type}, "
+                f"not {reprlib.repr(value)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +118,7 @@ class TensorInfo:
     block: int = 0
 
     def __post_init__(self) -> None:
+        _check_fields(self)
         if self.dtype not in DTYPES or self.face_dtype not in DTYPES:
             raise PackageError(
                 f"tensor {self.name!r}: element type must be one of {', '.join(DTYPES)}, "
@@ -90,6 +136,16 @@ class TensorInfo:
                     f"not {self.batch} and {self.block}"
                 )
             self.logical_nchw()
+        if len(self.shape) > _AXES_MAX or min(self.shape, default=1) < 0:
+            raise PackageError(
+                f"tensor {self.name!r} must have at most {_AXES_MAX} axes, none of them negative, "
+                f"not the shape {self.shape}"
+            )
+        if self.size_bytes > TENSOR_BYTES_MAX:
+            raise PackageError(
+                f"tensor {self.name!r} takes {self.size_bytes} bytes, more than the "
+                f"{TENSOR_BYTES_MAX} that VTA can address"
+            )
 
     @property
     def face_dtype(self) -> str:
@@ -127,20 +183,26 @@ class TensorInfo:
     def size_bytes(self) -> int:
         """Bytes that it takes where it is stored."""
         shape = self.packed_shape if self.storage == "device" else self.shape
-        return int(np.prod(shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        return math.prod(shape) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
 class HostCall:
     """Call `symbol` of the host object with pointers to `inputs`, then to `outputs`.
 
-    Names are of tensors or, among the inputs, of host constants.
+    Names are of tensors or, among the inputs, of host constants. `op` and `attrs` (JSON values)
+    say what the function computes, for machines that the object code is not for; the operands'
+    types are those of the named tensors, and what is an array is among the constants.
     """
 
     symbol: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    label: str = ""
+    op: str = ""
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -167,6 +229,7 @@ class LayerRow:
     bytes_stored: int = 0
 
     def __post_init__(self) -> None:
+        _check_fields(self)
         if self.where not in PLACES:
             raise PackageError(
                 f"layer {self.name!r} must be placed on one of {', '.join(PLACES)}, "
@@ -212,8 +275,8 @@ class Package:
 
     @property
     def host_operators(self) -> tuple[str, ...]:
-        """Labels of the host calls, in order."""
-        return tuple(s.label or s.symbol for s in self.plan if isinstance(s, HostCall))
+        """Operators of the host calls, in order."""
+        return tuple(s.op or s.symbol for s in self.plan if isinstance(s, HostCall))
 
     def save(self, path: str | Path) -> None:
         """Write the package; the file appears whole or not at all."""
@@ -229,7 +292,7 @@ class Package:
             buffer = io.BytesIO()
             np.save(buffer, array, allow_pickle=False)
             members[f"host_constants/{index}.npy"] = buffer.getvalue()
-        return _seal(members)
+        return seal(members)
 
     @classmethod
     def load(cls, path: str | Path) -> Package:
@@ -245,44 +308,16 @@ class Package:
     @classmethod
     def from_bytes(cls, data: bytes, origin: str = "package") -> Package:
         """Read what `to_bytes` gave; `origin` names it in errors."""
-        members = _unseal(data, origin)
+        members = unseal(data, origin)
         try:
             return _build(members)
-        except (VtaKitError, LookupError, ValueError, TypeError, AttributeError) as error:
+        except VtaKitError as error:
             raise PackageError(f"package {origin!r} is malformed: {error}") from error
-
-
-def is_package(data: bytes) -> bool:
-    """Whether a file's contents are meant to be a package, sound or not."""
-    return data.startswith(_ZIP_MAGIC) or _MAGIC in data[-_TRAILER_BYTES:]
-
-
-def write_atomically(path: str | Path, data: bytes) -> None:
-    """Write a file through a temporary one beside it, so that no partial file is ever left."""
-    target = Path(path)
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    except OSError as error:
-        raise PackageError(
-            f"cannot write {str(path)!r}: {error.strerror or error}; "
-            f"name a file in an existing folder that you may write to"
-        ) from error
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except OSError as error:
-        raise PackageError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    # The only portable way to read it is to set it.
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+        except RecursionError as error:
+            raise PackageError(f"package {origin!r} is malformed: JSON nested too deep") from error
+        except (LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            raise PackageError(f"package {origin!r} is malformed: {text}") from error
 
 
 # -- consistency -----------------------------------------------------------------------------------
@@ -292,6 +327,9 @@ def _check_tensors(package: Package) -> None:
     for name in (*package.inputs, *package.outputs):
         if name not in package.tensors:
             raise PackageError(f"the model's input or output {name!r} is no tensor of the package")
+    for name in package.inputs:
+        if package.tensors[name].storage != "host":
+            raise PackageError(f"the model's input {name!r} must be a tensor of the host")
     for name, tensor in package.tensors.items():
         if name != tensor.name:
             raise PackageError(f"tensor {tensor.name!r} is filed under the name {name!r}")
@@ -312,7 +350,8 @@ def _check_plan(package: Package) -> None:
                     raise PackageError(f"the call plan runs program {program}, which is absent")
             case HostCall(symbol, inputs, outputs):
                 for name in (*inputs, *outputs):
-                    if name not in package.tensors and name not in package.host_constants:
+                    is_constant = name in package.host_constants and name in inputs
+                    if name not in package.tensors and not is_constant:
                         raise PackageError(
                             f"host call {symbol!r} refers to tensor {name!r}, which is absent"
                         )
@@ -344,6 +383,14 @@ def _check_placements(package: Package) -> None:
                 )
             if offsets.setdefault(symbol.name, offset) != offset:
                 raise PackageError(f"symbol {symbol.name!r} has two places in the arena")
+            tensor = package.tensors.get(symbol.name)
+            if tensor is None or tensor.storage != "device":
+                raise PackageError(f"symbol {symbol.name!r} is no device tensor of the package")
+            if tensor.size_bytes != symbol.size_bytes:
+                raise PackageError(
+                    f"symbol {symbol.name!r} takes {symbol.size_bytes} bytes, its tensor "
+                    f"{tensor.size_bytes}"
+                )
 
 
 # -- manifest --------------------------------------------------------------------------------------
@@ -377,33 +424,36 @@ def _manifest(package: Package) -> bytes:
 
 
 def _build(members: Mapping[str, bytes]) -> Package:
-    table: dict[str, Any] = json.loads(members["manifest.json"])
-    config = VtaConfig.from_dict(table["config"], str(table["config_name"]))
+    table = json.loads(members["manifest.json"])
+    config = VtaConfig.from_dict(_mapping(table["config"]), _text(table["config_name"]))
     if config.hash != table["config_hash"]:
         raise PackageError(
             f"its config has the hash {config.hash}, not the recorded {table['config_hash']}"
         )
     constants = {
-        str(name): np.load(io.BytesIO(members[f"host_constants/{i}.npy"]), allow_pickle=False)
-        for i, name in enumerate(table["host_constants"])
+        _text(name): _array(members[f"host_constants/{i}.npy"])
+        for i, name in enumerate(_list(table["host_constants"]))
     }
     return Package(
         config=config,
-        model=str(table["model"]),
-        numerics=str(table["numerics"]),
-        tensors={t["name"]: TensorInfo(**_tuples(t)) for t in table["tensors"]},
-        inputs=_strings(table["inputs"]),
-        outputs=_strings(table["outputs"]),
-        plan=tuple(_step(entry) for entry in table["plan"]),
-        programs=tuple(_program(members, i, config) for i in range(table["programs"])),
-        placements=tuple({str(k): int(v) for k, v in p.items()} for p in table["placements"]),
-        arena_bytes=int(table["arena_bytes"]),
+        model=_text(table["model"]),
+        numerics=_text(table["numerics"]),
+        tensors={t["name"]: TensorInfo(**_tuples(t)) for t in _list(table["tensors"])},
+        inputs=_texts(table["inputs"]),
+        outputs=_texts(table["outputs"]),
+        plan=tuple(_step(entry) for entry in _list(table["plan"])),
+        programs=tuple(_program(members, i, config) for i in range(_integer(table["programs"]))),
+        placements=tuple(
+            {name: _integer(offset) for name, offset in _mapping(entry).items()}
+            for entry in _list(table["placements"])
+        ),
+        arena_bytes=_integer(table["arena_bytes"]),
         host_object=members["host.o"],
-        host_triple=str(table["host_triple"]),
+        host_triple=_text(table["host_triple"]),
         host_constants=constants,
-        layers=tuple(LayerRow(**row) for row in table["layers"]),
-        exact=bool(table["exact"]),
-        notes=_strings(table["notes"]),
+        layers=tuple(LayerRow(**_mapping(row)) for row in _list(table["layers"])),
+        exact=table["exact"] is True,
+        notes=_texts(table["notes"]),
     )
 
 
@@ -413,61 +463,56 @@ def _program(members: Mapping[str, bytes], index: int, config: VtaConfig) -> Pro
 
 
 def _step(entry: Mapping[str, Any]) -> PlanStep:
-    if "vta" in entry:
-        return VtaCall(int(entry["vta"]))
+    if "vta" in _mapping(entry):
+        return VtaCall(_integer(entry["vta"]))
     return HostCall(**_tuples(entry["host"]))
 
 
-def _tuples(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
-
-
-def _strings(values: Iterable[Any]) -> tuple[str, ...]:
-    return tuple(str(v) for v in values)
-
-
-# -- container -------------------------------------------------------------------------------------
-
-
-def _trailer(digest: str) -> bytes:
-    return _MAGIC + f" {FORMAT_VERSION:04d} sha256={digest}".encode()
-
-
-def _seal(members: Mapping[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        archive.comment = _trailer("0" * 64)
-        for name, data in members.items():
-            info = zipfile.ZipInfo(name, _EPOCH)
-            info.external_attr = 0o644 << 16
-            info.create_system = 3
-            archive.writestr(info, data)
-    body = buffer.getvalue()[:-_TRAILER_BYTES]
-    return body + _trailer(hashlib.sha256(body).hexdigest())
-
-
-def _unseal(data: bytes, origin: str) -> dict[str, bytes]:
-    match = _TRAILER.fullmatch(data[-_TRAILER_BYTES:])
-    if match is None:
-        if data.startswith(_ZIP_MAGIC):
-            raise PackageError(
-                f"package {origin!r} is cut off, damaged or another kind of zip file; "
-                f"compile the model again"
-            )
-        raise PackageError(f"{origin!r} is no VTA package; give a file that `vta compile` wrote")
-    version = int(match[1])
-    if version != FORMAT_VERSION:
+def _array(data: bytes) -> np.ndarray:
+    """The array of a .npy member; numpy's own reader would believe any size that it states."""
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    if version != (1, 0):
+        raise PackageError(f"a host constant is in .npy format {version}, not (1, 0)")
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    contents = data[stream.tell() :]
+    if dtype.name not in DTYPES or is_fortran or min(shape, default=1) < 0:
+        raise PackageError(f"a host constant must be a C-ordered array, not {dtype} of {shape}")
+    if math.prod(shape) * dtype.itemsize != len(contents):
         raise PackageError(
-            f"package {origin!r} has format version {version}, this kit reads {FORMAT_VERSION}; "
-            f"compile the model again with this kit"
+            f"a host constant of shape {shape} cannot have {len(contents)} bytes of {dtype}"
         )
-    body = data[:-_TRAILER_BYTES]
-    if hashlib.sha256(body).hexdigest().encode() != match[2]:
-        raise PackageError(
-            f"package {origin!r} is damaged (its SHA-256 does not match); compile the model again"
-        )
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return {name: archive.read(name) for name in archive.namelist()}
-    except (zipfile.BadZipFile, ValueError, RuntimeError, LookupError, EOFError) as error:
-        raise PackageError(f"package {origin!r} is malformed: {error}") from error
+    return np.frombuffer(contents, dtype).reshape(shape)
+
+
+# -- values of the manifest: each of the type that is expected, or refused -------------------------
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return _expect(value, isinstance(value, dict), "an object")
+
+
+def _list(value: Any) -> list[Any]:
+    return _expect(value, isinstance(value, list), "a list")
+
+
+def _text(value: Any) -> str:
+    return _expect(value, _is_text(value), "text")
+
+
+def _integer(value: Any) -> int:
+    return _expect(value, _is_integer(value), "an integer")
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(_text(item) for item in _list(value))
+
+
+def _expect(value: Any, is_right: bool, what: str) -> Any:
+    if not is_right:
+        raise PackageError(f"the manifest has {reprlib.repr(value)} where {what} belongs")
+    return value
+
+
+def _tuples(table: Any) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in _mapping(table).items()}

@@ -22,8 +22,16 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "vta_hw.rtl": ("vta_hw.spec",),
     "vta_hw.verilator": ("vta_hw.spec", "vta_hw.rtl"),
     "vta_sim": ("vta_hw.spec",),
-    "runtime": ("vta_hw.spec", "vta_sim", "vta_hw.rtl", "vta_hw.verilator", "runtime.package"),
-    "runtime.package": ("vta_hw.spec",),
+    "runtime": (
+        "vta_hw.spec",
+        "vta_sim",
+        "vta_hw.rtl",
+        "vta_hw.verilator",
+        "runtime.package",
+        "runtime.container",
+    ),
+    "runtime.package": ("vta_hw.spec", "runtime.container"),
+    "runtime.container": ("vta_hw.spec",),
     "compiler": ("vta_hw.spec", "runtime.package"),
     "fpga": ("vta_hw.spec", "vta_hw.rtl", "runtime.device"),
     "vta": PACKAGES,
@@ -33,7 +41,11 @@ FORBIDDEN = {
     "vta_hw.rtl": ("vta_hw.spec.semantics", "vta_hw.spec.arith", "vta_hw.spec.matmul"),
 }
 # The only imports from outside, for packages that must load on a small board.
-OUTSIDE = {"vta_hw.spec": {"numpy"}, "runtime.package": {"numpy"}}
+OUTSIDE: Mapping[str, set[str]] = {
+    "vta_hw.spec": {"numpy"},
+    "runtime.package": {"numpy"},
+    "runtime.container": set(),
+}
 
 
 @dataclass(frozen=True)

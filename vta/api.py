@@ -11,6 +11,7 @@ import numpy as np
 
 from runtime.device import Device, open_device
 from runtime.executor import Executor
+from runtime.host import HostChoice
 from runtime.package import Package, is_package
 from vta_hw.spec import asm
 from vta_hw.spec.config import VtaConfig
@@ -76,16 +77,19 @@ def load(
     device: str = "functional",
     *,
     config: ConfigLike | None = None,
+    host: HostChoice = "auto",
     report_uninitialised: bool = False,
 ) -> Executor:
     """A compiled network ready to ``run``.
 
-    `config` is of the device, if it differs from the package's in timing. With
-    `report_uninitialised` the result's notes name reads of SRAM that nothing wrote.
+    `config` is of the device, if it differs from the package's in timing. `host` says who does the
+    host operators: "native" (the package's object code), "numpy", or "auto": the first that can.
+    With `report_uninitialised` the result's notes name reads of SRAM that nothing wrote.
     """
     whole = package if isinstance(package, Package) else Package.load(package)
     chosen = whole.config if config is None else config_of(config)
-    return Executor(whole, open_device(device, chosen, report_uninitialised=report_uninitialised))
+    opened = open_device(device, chosen, report_uninitialised=report_uninitialised)
+    return Executor(whole, opened, host=host)
 
 
 def execute(

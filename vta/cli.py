@@ -34,6 +34,14 @@ class Which(StrEnum):
     ALL = "all"
 
 
+class HostCodeChoice(StrEnum):
+    """What does the host operators of `vta run`."""
+
+    AUTO = "auto"
+    NATIVE = "native"
+    NUMPY = "numpy"
+
+
 ConfigOption = Annotated[str, typer.Option(help="named configuration or JSON file")]
 MaybeConfig = Annotated[str | None, typer.Option(help="named configuration or JSON file")]
 SetOption = Annotated[
@@ -151,6 +159,10 @@ def run_command(
     device: DeviceOption = "functional",
     config: MaybeConfig = None,
     settings: SetOption = None,
+    host_code: Annotated[
+        HostCodeChoice,
+        typer.Option(help="host operators: the package's object code, or numpy"),
+    ] = HostCodeChoice.AUTO,
     report_uninitialised: UninitialisedOption = False,
     as_json: JsonOption = False,
 ) -> int:
@@ -161,7 +173,15 @@ def run_command(
     loaded = Package.load(package)
     values, origin = _inputs(loaded, inputs or [], folder, seed)
     chosen = api.config(loaded.config if config is None else config, settings or ())
-    executor = api.load(loaded, device, config=chosen, report_uninitialised=report_uninitialised)
+    executor = api.load(
+        loaded,
+        device,
+        config=chosen,
+        host=host_code.value,
+        report_uninitialised=report_uninitialised,
+    )
+    if executor.host_reason:
+        show.note(f"host operators run in numpy: the {executor.host_reason}")
     return _run(executor, values, outputs, output_dir, origin if as_json else None)
 
 
@@ -193,6 +213,7 @@ def _run(
     more = {
         "host_macs": package.host_macs,
         "host_operators": list(package.host_operators),
+        "host_code": executor.host_code,
         "device": executor.device.name,
         "config": executor.device.config.name,
         "exact": package.exact,

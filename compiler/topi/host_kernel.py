@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -56,3 +57,14 @@ def int32(value: Expr) -> Expr:
 def saturate(value: Expr, least: int = -128, greatest: int = 127) -> Expr:
     """An int32 clamped and narrowed to int8."""
     return cast("int8", minimum(maximum(value, least), greatest))
+
+
+def describe_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """An operator's attributes as JSON values; arrays are left out, they travel as constants."""
+    return {k: _json_value(v) for k, v in attrs.items() if not isinstance(v, np.ndarray)}
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_json_value(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value

@@ -45,7 +45,12 @@ class FunctionalDevice(Device):
                 f"use of {DRAM_BYTES_MAX}; use a smaller network or fewer executors on one device"
             )
         if end > self._dram.size:
-            grown = np.zeros(min(DRAM_BYTES_MAX, max(end, 2 * self._dram.size)), np.uint8)
+            try:
+                grown = np.zeros(min(DRAM_BYTES_MAX, max(end, 2 * self._dram.size)), np.uint8)
+            except MemoryError as error:
+                raise DeviceError(
+                    f"this machine has no memory for {end} bytes of DRAM; run a smaller network"
+                ) from error
             grown[:address] = self._dram[:address]
             self._dram = grown
         self._used_bytes = end

@@ -1,4 +1,7 @@
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,10 +122,58 @@ def test_a_fault_is_no_silent_result(made: Package, rng: np.random.Generator) ->
 def test_another_machines_code_is_refused(made: Package) -> None:
     foreign = replace(made, host_triple="riscv64-unknown-linux-gnu")
     with pytest.raises(DeviceError, match=r"is for 'riscv64-.*compile the model with --host"):
-        Executor(foreign)
+        Executor(foreign, host="native")
     lacking = replace(made, plan=(HostCall("nobody", ("in",), ("in.packed",)),))
     with pytest.raises(DeviceError, match="lacks the function 'nobody'"):
         Executor(lacking).run({"in": np.zeros(networks.SHAPE, np.int8)})
+    with pytest.raises(DeviceError, match="^the package's host code is no object file"):
+        Executor(replace(made, host_object=b"no code"))
+
+
+@pytest.mark.parametrize("triple", ["", "riscv64-unknown-linux-gnu"])
+def test_numpy_instead_of_host_code(made: Package, triple: str, rng: np.random.Generator) -> None:
+    x = _input(rng)
+    wanted = Executor(made, host="native").run({"in": x})
+    assert wanted.host_code == "native"
+    package = replace(made, host_triple=triple, host_object=b"") if triple else made
+    executor = Executor(package, host="auto" if triple else "numpy")
+    assert (executor.host_code, bool(executor.host_reason)) == ("numpy", bool(triple))
+    outcome = executor.run({"in": x})
+    assert outcome.host_code == "numpy"
+    np.testing.assert_array_equal(outcome.outputs["out"], wanted.outputs["out"])
+
+
+def test_numpy_without_llvmlite(made: Package, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    executor = Executor(made)
+    assert executor.host_code == "numpy" and "needs llvmlite" in executor.host_reason
+    with pytest.raises(DeviceError, match="not installed; install llvmlite or use --host-code"):
+        Executor(made, host="native")
+
+
+def test_numpy_alone_loads_no_llvmlite(made: Package, tmp_path: Path) -> None:
+    made.save(tmp_path / "net.vta")
+    code = (
+        "import sys; from runtime.package import Package; from runtime.executor import Executor\n"
+        f"Executor(Package.load({str(tmp_path / 'net.vta')!r}), host='numpy')\n"
+        "print('llvmlite' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
+
+
+def test_host_choices_and_forms_are_named(made: Package) -> None:
+    with pytest.raises(DeviceError, match="^host code must be one of auto, native, numpy, not 'x'"):
+        Executor(made, host="x")  # type: ignore[arg-type]
+    strange = replace(made, plan=(HostCall("f", ("in",), ("in.packed",), "fft"),))
+    with pytest.raises(DeviceError, match="'f' is the operator 'fft', which has no numpy form"):
+        Executor(strange, host="numpy")
+    twice = replace(made, plan=(HostCall("f", ("in",), ("in.packed", "out"), "pack"),))
+    with pytest.raises(DeviceError, match="^host call 'f' must have one output, not 2"):
+        Executor(twice, host="numpy")
+    wrong = replace(made, plan=(HostCall("f", ("in",), ("out",), "softmax", {"mode": "new"}),))
+    with pytest.raises(DeviceError, match="operator 'softmax' of call 'f' is malformed: attribute"):
+        Executor(wrong, host="numpy").run({"in": np.zeros(networks.SHAPE, np.int8)})
 
 
 def test_config_of_the_device_must_match(made: Package) -> None:

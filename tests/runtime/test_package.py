@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime import package as package_module
+from runtime import container
+from runtime.container import FORMAT_VERSION, seal, unseal
 from runtime.package import (
-    FORMAT_VERSION,
     HostCall,
     LayerRow,
     Package,
@@ -106,7 +106,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_future_version_is_named(made: Package, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(package_module, "FORMAT_VERSION", FORMAT_VERSION + 1)
+    monkeypatch.setattr(container, "FORMAT_VERSION", FORMAT_VERSION + 1)
     data = made.to_bytes()
     monkeypatch.undo()
     with pytest.raises(PackageError, match=r"has format version 2, this kit reads 1"):
@@ -129,13 +129,13 @@ def test_a_future_version_is_named(made: Package, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_sealed_nonsense_is_refused(made: Package, key: str, value: object) -> None:
-    members = package_module._unseal(made.to_bytes(), "x")
+    members = unseal(made.to_bytes(), "x")
     manifest = json.loads(members["manifest.json"])
     assert manifest[key] != value
     manifest[key] = value
     members["manifest.json"] = json.dumps(manifest).encode()
     with pytest.raises(PackageError, match="^package 'x' is malformed: "):
-        Package.from_bytes(package_module._seal(members), "x")
+        Package.from_bytes(seal(members), "x")
 
 
 def test_inconsistent_packages_cannot_be_built(made: Package) -> None:

@@ -117,6 +117,7 @@ def test_run_json(vta: Vta, net: Path, made: Package) -> None:
     assert record["status"] == "ok" and record["fault"] is None and record["cycles"] is None
     assert record["instructions"] == 10 and record["macs"] == 0
     assert record["host_macs"] == 7 and record["host_operators"] == ["pack", "unpack"]
+    assert record["host_code"] == "native"
     assert record["wall_s"] > 0
     assert record["counters"]["store_out_bytes"] == 2 * made.tensors["in.packed"].size_bytes
     assert record["input"] == "random (seed 0)"
@@ -431,8 +432,11 @@ def test_compile_for_another_machine(vta: Vta, tmp_path: Path) -> None:
     assert vta("compile", DIGITS, "-o", target, "--host", triple).status == 0
     assert vta("info", target, "--json").record["host_triple"] == triple
     if "aarch64" not in os.uname().machine:
-        said = vta("run", target)
+        said = vta("run", target, "--host-code", "native")
         assert said.status == 2 and "compile the model with --host" in said.err
+        said = vta("run", target, "--json")
+        assert said.status == 0 and said.record["host_code"] == "numpy"
+        assert "host operators run in numpy: the host code is for 'aarch64-" in said.err
 
 
 @pytest.mark.parametrize(
