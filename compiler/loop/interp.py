@@ -35,6 +35,7 @@ from compiler.loop.nodes import (
     Stmt,
     Store,
     Task,
+    Unit,
 )
 from compiler.loop.units import UNITS
 from vta_hw.spec import semantics
@@ -115,10 +116,10 @@ class Interpreter:
                 self.arrays[buffer][position] = result
             case Copy():
                 self._copy(stmt)
-            case Apply(op, dst, srcs, attrs):
+            case Apply(op, dst, srcs, attrs, unit):
                 block = self._block(dst)
                 operands = tuple(self._block(s) for s in srcs)
-                block[...] = UNITS[op](block, operands, dict(attrs))
+                block[...] = (unit or _unit(op, stmt.loc))(block, operands, dict(attrs))
             case Task():
                 self._task(stmt)
             case _:
@@ -171,8 +172,8 @@ class Interpreter:
     # -- blocks and instructions -------------------------------------------------------------------
 
     def _block(self, access: Access) -> np.ndarray:
-        indices = tuple(int(self.value(i)) for i in access.indices)
-        return self.arrays[access.buffer][indices]
+        element: Any = (*(int(self.value(i)) for i in access.indices), ...)
+        return self.arrays[access.buffer][element]
 
     def _copy(self, stmt: Copy) -> None:
         dst, src = stmt.dst, stmt.src
@@ -205,6 +206,15 @@ class Interpreter:
         fault = semantics.execute(stmt.insn, self.pads, dram, self.config)
         if fault is not None:
             raise LoweringError(f"instruction {stmt.insn} faults with {fault.text}")
+
+
+def _unit(op: str, loc: str) -> Unit:
+    if op not in UNITS:
+        raise LoweringError(
+            f"stage {loc!r} uses the unit {op!r}, which is none of VTA's ({', '.join(UNITS)}); "
+            f"give its Apply a unit that says what a step does"
+        )
+    return UNITS[op]
 
 
 def _wrap(value: int, dtype: str) -> int:

@@ -20,7 +20,7 @@ scopes have the memory's element shape as their last axes (see `compiler.loop.sc
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,9 @@ import numpy as np
 
 from compiler.loop.expr import Expr, Var
 from vta_hw.spec.isa import Instruction
+
+Unit = Callable[[np.ndarray, tuple[np.ndarray, ...], Mapping[str, int]], np.ndarray]
+"""What one step of a tensor unit does: (destination before, sources, attrs) -> destination."""
 
 KINDS = ("serial", "unroll", "vectorize", "parallel", "vthread")
 
@@ -136,12 +139,17 @@ class Access:
 
 @dataclass(frozen=True, eq=False)
 class Apply(Stmt):
-    """One step of a tensor unit, dst = op(dst, srcs); `op` is in `compiler.loop.units.UNITS`."""
+    """One step of a tensor unit, dst = op(dst, srcs).
+
+    `unit` is what the step does to numpy blocks, for an `op` that `compiler.loop.units.UNITS` does
+    not name: (destination before, sources, attrs) -> destination after.
+    """
 
     op: str
     dst: Access
     srcs: tuple[Access, ...] = ()
     attrs: tuple[tuple[str, int], ...] = ()
+    unit: Unit | None = None
 
 
 @dataclass(frozen=True, eq=False)

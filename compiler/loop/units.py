@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
+from compiler.loop.nodes import Unit
 from vta_hw.spec import semantics
 from vta_hw.spec.isa import AluOp
 
@@ -14,8 +15,6 @@ RESET = "vta.reset"
 ALU = "vta.alu"
 ALU_IMM = "vta.alu_imm"
 REQ = "vta.req"
-
-Unit = Callable[[np.ndarray, tuple[np.ndarray, ...], Mapping[str, int]], np.ndarray]
 
 
 def _gemm(dst: np.ndarray, srcs: tuple[np.ndarray, ...], attrs: Mapping[str, int]) -> np.ndarray:
@@ -43,4 +42,4 @@ UNITS: Mapping[str, Unit] = {
     ALU_IMM: _alu_imm,
     REQ: _req,
 }
-"""Result of one step: (destination before, sources, attrs) -> destination after."""
+"""The units of VTA by the `op` of their steps; an `Apply` of another unit carries its own."""

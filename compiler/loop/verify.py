@@ -67,7 +67,7 @@ class _Verifier:
                     self._fail(f"{value.dtype} is stored into {buffer.name!r} of {buffer.dtype}")
             case Copy():
                 self._copy(stmt)
-            case Apply(op) if op not in UNITS:
+            case Apply(op, unit=None) if op not in UNITS:
                 self._fail(f"no tensor unit is called {op!r}")
 
     def _copy(self, copy: Copy) -> None:

@@ -26,7 +26,7 @@ from compiler.loop.nodes import (
     Task,
 )
 from compiler.loop.rewrite import nest_of
-from compiler.loop.units import ALU_IMM
+from compiler.loop.units import ALU_IMM, UNITS
 from compiler.passes.fold_micro_ops import Loop, fold_micro_ops
 from compiler.passes.lower_copies import lower_copy
 from compiler.passes.split_pieces import is_piecewise, split_pieces
@@ -67,7 +67,7 @@ class _Emitter:
                 self.visit(body)
             case For() | Apply():
                 loops, core = nest_of(stmt)
-                if isinstance(core, Apply):
+                if isinstance(core, Apply) and not any(x.kind == "unroll" for x in loops):
                     self._steps(stmt, loops, core)
                 else:
                     assert isinstance(stmt, For)
@@ -103,6 +103,11 @@ class _Emitter:
         self.tasks.extend(Task(insn, operand, loc=copy.loc) for insn in insns)
 
     def _steps(self, stmt: Stmt, loops: Sequence[For], core: Apply) -> None:
+        if core.op not in UNITS:
+            raise LoweringError(
+                f"stage {core.loc!r} uses the unit {core.op!r}, which VTA does not have; its units "
+                f"are {', '.join(UNITS)}"
+            )
         if is_piecewise(core):
             for part_loops, part in split_pieces(loops, core, self.values):
                 self._linear_steps(part, part_loops, part)

@@ -77,7 +77,13 @@ class _Nest:
         """Loop variables of the batch and block axes of the destination."""
         lanes: set[Var] = set()
         extent_of = {loop.var: loop.extent for loop in loops}
+        threads = {loop.var for loop in loops if loop.kind == "vthread"}
         for index, size in zip(self.core.indices[-2:], block, strict=True):
+            if index in threads:
+                raise LoweringError(
+                    f"ALU stage {self.loc!r}: vthread loop {index} runs over the lanes of one ACC "
+                    f"element, which are computed in one step; mark a loop outside of it"
+                )
             if isinstance(index, Var) and extent_of.get(index) == size:
                 lanes.add(index)
             elif not (isinstance(index, Const) and size == 1):

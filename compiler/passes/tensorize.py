@@ -6,10 +6,12 @@ named in the refusal.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
 from compiler.errors import LoweringError
+from compiler.loop.arith import simplify
 from compiler.loop.expr import (
     Binary,
     Call,
@@ -23,8 +25,9 @@ from compiler.loop.expr import (
     children,
     free_vars,
     same,
+    substitute,
 )
-from compiler.loop.nodes import Access, Buffer, For, Func, Stmt, Store
+from compiler.loop.nodes import Access, Buffer, For, Func, Seq, Stmt, Store, seq
 from compiler.loop.rewrite import map_children, nest_of
 from compiler.te.intrin import TensorIntrin
 from compiler.te.tensor import Axis, Tensor
@@ -36,10 +39,38 @@ def tensorize(func: Func) -> Func:
 
 
 def _visit(stmt: Stmt) -> Stmt:
+    if isinstance(stmt, Seq):
+        return seq(list(_steps(stmt.stmts)), stmt.loc)
     if isinstance(stmt, For) and stmt.intrin is not None:
-        step = _Match(stmt.intrin, stmt).lower()
-        return step if step.loc else replace(step, loc=stmt.loc)
+        return _Match(stmt.intrin, stmt).lower()
     return map_children(stmt, _visit)
+
+
+def _steps(stmts: Sequence[Stmt]) -> Iterator[Stmt]:
+    """The statements, with a start value and the whole reduction after it as one step if it can."""
+    rest = list(stmts)
+    while rest:
+        first, *after = rest
+        whole = _whole_reduction(first, after[0]) if after else None
+        if whole is not None:
+            after = after[1:]
+        yield _visit(first) if whole is None else whole
+        rest = after
+
+
+def _whole_reduction(first: Stmt, second: Stmt) -> Stmt | None:
+    if not isinstance(first, For) or not isinstance(second, For):
+        return None
+    intrin: TensorIntrin | None = first.intrin
+    if intrin is None or second.intrin is not intrin or intrin.compute is None:
+        return None
+    reset, update = _Match(intrin, first), _Match(intrin, second)
+    kinds = reset.match(), update.match()
+    (_, start, _), (_, dst, srcs) = kinds
+    aligned = start.buffer is dst.buffer and all(map(same, start.indices, dst.indices))
+    if [kind for kind, _, _ in kinds] != ["reset", "update"] or not aligned:
+        return None
+    return update.located(intrin.compute(dst, srcs))
 
 
 class _Match:
@@ -49,6 +80,9 @@ class _Match:
         self.intrin = intrin
         self.loc = nest.loc
         self.loops, core = nest_of(nest)
+        for loop in self.loops:
+            if loop.kind == "vthread":
+                self.refuse("plain loops", f"{loop.var.name!r} marked {loop.kind}")
         if not isinstance(core, Store):
             self.refuse("one scalar store inside perfectly nested loops", f"{type(core).__name__}")
         self.core: Store = core
@@ -63,20 +97,34 @@ class _Match:
 
     def lower(self) -> Stmt:
         """The statement of the rule that fits: reset for a constant, update or compute else."""
+        kind, dst, srcs = self.match()
+        rules = {
+            "compute": self.intrin.compute,
+            "reset": self.intrin.reset,
+            "update": self.intrin.update,
+        }
+        rule = rules[kind]
+        assert rule is not None, "an intrinsic has the rules that its meaning needs"
+        return self.located(rule(dst, srcs))
+
+    def located(self, step: Stmt) -> Stmt:
+        """A rule's statement with the place of the nest, unless it has one."""
+        return step if step.loc else replace(step, loc=self.loc)
+
+    def match(self) -> tuple[str, Access, tuple[Access, ...]]:
+        """(rule, destination, sources) that the nest asks for."""
         meaning = self.intrin.meaning
         body = meaning.body
         assert body is not None
         if not isinstance(body, Reduce):
-            assert self.intrin.compute is not None
             dst = self._bind(meaning.axes)
             self._expr(body, self.core.value)
-            return self.intrin.compute(dst, self._sources())
+            return "compute", dst, self._sources()
         if isinstance(self.core.value, Const):
-            assert self.intrin.reset is not None
             dst = self._bind(meaning.axes)
             if self.core.value.value != body.init.value:
                 self.refuse(f"start value {body.init}", self.core.value)
-            return self.intrin.reset(dst, ())
+            return "reset", dst, ()
         dst = self._bind((*meaning.axes, *body.axes))
         value = self.core.value
         operator = {"sum": "+", "max": "max", "min": "min"}[body.kind]
@@ -86,8 +134,7 @@ class _Match:
         if not same(value.a, old):
             self.refuse(f"the accumulator {old}", value.a)
         self._expr(body.body, value.b)
-        assert self.intrin.update is not None
-        return self.intrin.update(dst, self._sources())
+        return "update", dst, self._sources()
 
     def _bind(self, axes: tuple[Axis, ...]) -> Access:
         """Match loops with the meaning's axes through the destination, then in order."""
@@ -144,11 +191,13 @@ class _Match:
         for want, have in zip(pattern, actual[lead:], strict=True):
             assert isinstance(want, Var)
             self._pair(want, have)
-        inside = {loop.var for loop in self.loops}
-        for index in actual[:lead]:
+        inside = {loop.var for loop in self.loops if loop.extent > 1}
+        still: dict[Var, Expr] = {loop.var: Const(0) for loop in self.loops if loop.extent == 1}
+        element = tuple(simplify(substitute(index, still)) for index in actual[:lead])
+        for index in element:
             if free_vars(index) & inside:
                 self.refuse(f"element index of {source.name!r} free of the step's loops", index)
-        return Access(source, actual[:lead])
+        return Access(source, element)
 
     def _expr(self, pattern: Expr, actual: Expr) -> None:
         if isinstance(pattern, Read):

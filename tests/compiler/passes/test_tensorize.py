@@ -129,8 +129,7 @@ def test_operands_are_in_the_memories_of_the_unit(scopes: tuple[str, str, str], 
     refused(f"GEMM operand {text}; use cache_read or set_scope", gemm_nest(scopes=scopes))
 
 
-def test_a_nest_without_reduction_outside_has_no_place_for_the_reset() -> None:
-    """The start value would stand between the step's own loops."""
+def test_the_reset_stands_before_a_step_that_reduces_all() -> None:
     x = te.placeholder((1, 4), "int8", "x")
     w = te.placeholder((4, 4), "int8", "w")
     c = te.reduce_axis(4, "c")
@@ -140,12 +139,12 @@ def test_a_nest_without_reduction_outside_has_no_place_for_the_reset() -> None:
 
     y = te.compute((1, 4), element, "y")
     s = te.Schedule(y)
-    s[y].tensorize(s[y].axes[0], gemm_intrin(TINY))
-    refused(
-        "tensorize stage 'y' with 'gemm': expected one scalar store inside perfectly nested "
-        "loops, found Seq",
-        lower_schedule(s, (x, w, y), "f"),
-    )
+    acc = s.cache_write(y, "acc")
+    s.cache_read(x, "inp", [acc])
+    s.cache_read(w, "wgt", [acc])
+    s[acc].tensorize(s[acc].axes[0], gemm_intrin(TINY))
+    func = tensorize(lower_schedule(s, (x, w, y), "f"))
+    assert [s.op for s in walk(func.body) if isinstance(s, Apply)] == ["vta.reset", "vta.gemm"]
 
 
 def test_a_guarded_nest_is_no_step() -> None:
