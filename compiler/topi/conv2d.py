@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from compiler import te
+from compiler.errors import CapacityError
 from compiler.loop.expr import reads
 from compiler.topi.borders import NO_BORDERS, Borders, borders, inside_image
-from compiler.topi.conv2d_tiling import ConvTiling, choose_tiling
+from compiler.topi.conv2d_tiling import ConvShape, ConvTiling, choose_tiling
 from compiler.topi.gemm_intrin import gemm_intrin
 from compiler.topi.grouped_weights import GroupedWeights, group_weights
 from compiler.topi.kernel import KernelTemplate, Packed
@@ -60,13 +61,7 @@ def conv2d(
     weights = blocks.packed
     parameters = conv.requant.parameters(_biases(conv, rows, columns), config)
     if tiling is None:
-        tiling = choose_tiling(
-            conv.out.shape(config),
-            conv.strides,
-            (parameters[0].size // parameters[0, 0, 0, 0].size, conv.requant.buffers),
-            blocks,
-            config,
-        )
+        tiling = choose_tiling(_tiling_shape(conv, blocks, parameters, config), config)
     data = te.placeholder(conv.data.shape(config), "int8", conv.data.name)
     wgt = te.placeholder(weights.shape, "int8", f"{name}.weights")
     params = te.placeholder(parameters.shape, "int32", f"{name}.params")
@@ -199,9 +194,37 @@ def _schedule(
     return s
 
 
+def _tiling_shape(
+    conv: Conv2d, blocks: GroupedWeights, parameters: np.ndarray, config: VtaConfig
+) -> ConvShape:
+    n, co, h, w, _, _ = conv.out.shape(config)
+    return ConvShape(
+        n=n,
+        ci=blocks.in_blocks,
+        co=co,
+        h=h,
+        w=w,
+        kh=conv.kernel[0],
+        kw=conv.kernel[1],
+        sh=conv.strides[0],
+        sw=conv.strides[1],
+        params=parameters[0].size // (config.batch * config.block_out),
+        buffers=conv.requant.buffers,
+        group=blocks.out_blocks,
+        is_diagonal=blocks.is_diagonal,
+    )
+
+
 def check_supported(conv: Conv2d, config: VtaConfig) -> str | None:
     """Why VTA cannot run a convolution in `config`, or None if it can."""
     (kh, kw), (top, left, bottom, right) = conv.kernel, conv.pads
     if max(top, bottom) >= kh or max(left, right) >= kw:
         return f"padding {conv.pads} is not smaller than the kernel {kh}x{kw}"
+    _, rows, columns = _padding(conv, config)
+    blocks = group_weights(conv.weights, conv.groups, config)
+    parameters = conv.requant.parameters(_biases(conv, rows, columns), config)
+    try:
+        choose_tiling(_tiling_shape(conv, blocks, parameters, config), config)
+    except CapacityError as error:
+        return str(error)
     return None

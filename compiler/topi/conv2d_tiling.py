@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from itertools import product
 
 from compiler.errors import CapacityError
-from compiler.topi.grouped_weights import GroupedWeights
 from vta_hw.spec.config import MemType, VtaConfig
 
 
@@ -28,8 +28,12 @@ class ConvTiling:
 
 
 @dataclass(frozen=True)
-class _Shape:
-    """What the model needs to know of a convolution, in blocks; `group`: see GroupedWeights."""
+class ConvShape:
+    """What a tiling depends on: extents in blocks, window, strides.
+
+    `params` and `buffers` are what the requantisation needs in ACC: parameter vectors per output
+    block, and tiles of accumulators in use at once. `group` and `is_diagonal`: see GroupedWeights.
+    """
 
     n: int
     ci: int
@@ -46,33 +50,9 @@ class _Shape:
     is_diagonal: bool
 
 
-def choose_tiling(
-    out: Sequence[int],
-    strides: tuple[int, int],
-    tail: tuple[int, int],
-    blocks: GroupedWeights,
-    config: VtaConfig,
-) -> ConvTiling:
-    """The legal tiling of least modelled time; refused if not even single blocks fit.
-
-    `tail` is what the requantisation needs in ACC: parameter vectors per output block, and tiles of
-    accumulators in use at once.
-    """
-    shape = _Shape(
-        n=out[0],
-        ci=blocks.in_blocks,
-        co=out[1],
-        h=out[2],
-        w=out[3],
-        kh=blocks.packed.shape[2],
-        kw=blocks.packed.shape[3],
-        sh=strides[0],
-        sw=strides[1],
-        params=tail[0],
-        buffers=tail[1],
-        group=blocks.out_blocks,
-        is_diagonal=blocks.is_diagonal,
-    )
+@lru_cache(maxsize=1024)
+def choose_tiling(shape: ConvShape, config: VtaConfig) -> ConvTiling:
+    """The legal tiling of least modelled time; refused if not even single blocks fit."""
     best = min(_legal(shape, config), key=lambda t: _cost(t, shape, config), default=None)
     if best is None:
         tile = ConvTiling(1, 1, 1, 1)
@@ -91,7 +71,7 @@ def _divisors(n: int) -> list[int]:
     return [d for d in range(1, n + 1) if n % d == 0]
 
 
-def _legal(shape: _Shape, config: VtaConfig) -> Iterator[ConvTiling]:
+def _legal(shape: ConvShape, config: VtaConfig) -> Iterator[ConvTiling]:
     sizes = product(
         _divisors(shape.group), _divisors(shape.ci), _divisors(shape.h), _divisors(shape.w)
     )
@@ -105,7 +85,7 @@ def _legal(shape: _Shape, config: VtaConfig) -> Iterator[ConvTiling]:
                 yield tiling
 
 
-def _use(t: ConvTiling, s: _Shape) -> dict[MemType, int]:
+def _use(t: ConvTiling, s: ConvShape) -> dict[MemType, int]:
     """Elements of each memory that a tiling needs, all threads together."""
     threads = t.co_threads * t.h_threads
     rows, columns = _window(t, s)
@@ -118,16 +98,16 @@ def _use(t: ConvTiling, s: _Shape) -> dict[MemType, int]:
     }
 
 
-def _input_blocks(t: ConvTiling, s: _Shape) -> int:
+def _input_blocks(t: ConvTiling, s: ConvShape) -> int:
     """Input blocks in one tile: each output block of a diagonal convolution reads its own."""
     return t.co if s.is_diagonal else t.ci
 
 
-def _window(t: ConvTiling, s: _Shape) -> tuple[int, int]:
+def _window(t: ConvTiling, s: ConvShape) -> tuple[int, int]:
     return (t.h - 1) * s.sh + s.kh, (t.w - 1) * s.sw + s.kw
 
 
-def _micro_ops(t: ConvTiling, s: _Shape) -> int:
+def _micro_ops(t: ConvTiling, s: ConvShape) -> int:
     extents = sorted((t.co, t.ci, s.kh, s.kw, t.h, t.w))
     count = 1
     for extent in extents[:-2]:
@@ -135,7 +115,7 @@ def _micro_ops(t: ConvTiling, s: _Shape) -> int:
     return count
 
 
-def _cost(t: ConvTiling, s: _Shape, config: VtaConfig) -> tuple[float, int]:
+def _cost(t: ConvTiling, s: ConvShape, config: VtaConfig) -> tuple[float, int]:
     """Modelled cycles: the slower of array and bus, plus what starting transfers costs."""
     bus_bytes = (1 << config.log_bus_width) // 8
     tiles = s.n * (s.co // t.co) * (s.h // t.h) * (s.w // t.w)
