@@ -491,13 +491,22 @@ TOKEN_FLAGS: Mapping[Stage, Mapping[str, TokenQueue]] = {
 """Which counter each dependency flag of a stage touches; one that is absent is illegal there."""
 
 
+def _flags_of(kind: str) -> Mapping[Stage, tuple[tuple[str, TokenQueue], ...]]:
+    return {
+        stage: tuple((flag, token) for flag, token in flags.items() if flag.startswith(kind))
+        for stage, flags in TOKEN_FLAGS.items()
+    }
+
+
+_POPS = _flags_of("pop")
+_PUSHES = _flags_of("push")
+
+
 def pops(insn: Instruction) -> tuple[TokenQueue, ...]:
     """Counters that must be non-zero for the instruction to start."""
-    flags = TOKEN_FLAGS[stage_of(insn)]
-    return tuple(q for f, q in flags.items() if f.startswith("pop") and getattr(insn, f))
+    return tuple([token for flag, token in _POPS[stage_of(insn)] if getattr(insn, flag)])
 
 
 def pushes(insn: Instruction) -> tuple[TokenQueue, ...]:
     """Counters that the instruction increments when it completes."""
-    flags = TOKEN_FLAGS[stage_of(insn)]
-    return tuple(q for f, q in flags.items() if f.startswith("push") and getattr(insn, f))
+    return tuple([token for flag, token in _PUSHES[stage_of(insn)] if getattr(insn, flag)])
