@@ -23,6 +23,9 @@ _HOST_SCOPES = ("dram", "host")
 _STACK_BYTES_MAX = 1 << 14
 _ALIGNMENT_BYTES = 64
 _SPEED_LEVEL = 3
+# Features and ABI that Linux systems expect where LLVM's own default is less: without them RISC-V
+# code would have no multiplication and could not be linked with anything else.
+_BASELINES = {"riscv64": ("+m,+a,+f,+d,+c", "lp64d")}
 
 
 def compile_host(funcs: Sequence[Func], triple: str | None = None) -> tuple[bytes, str]:
@@ -33,7 +36,10 @@ def compile_host(funcs: Sequence[Func], triple: str | None = None) -> tuple[byte
     """
     target = _target(triple)
     module = build_module(funcs, target.triple)
-    machine = target.create_target_machine(opt=_SPEED_LEVEL, reloc="pic", codemodel="default")
+    features, abi = _BASELINES.get(str(target.triple).partition("-")[0], ("", ""))
+    machine = target.create_target_machine(
+        features=features, opt=_SPEED_LEVEL, reloc="pic", codemodel="default", abiname=abi
+    )
     code: bytes = machine.emit_object(_optimised(module, machine))
     return code, str(target.triple)
 
@@ -126,6 +132,8 @@ class _FunctionBuilder:
         self.func = func
         pointers = [ir.PointerType()] * len(func.params)
         self.function = ir.Function(module, ir.FunctionType(ir.VoidType(), pointers), func.name)
+        # Otherwise ARM objects would need the unwinder of C++.
+        self.function.attributes.add("nounwind")
         self.entry = self.function.append_basic_block("entry")
         self.builder = ir.IRBuilder(self.function.append_basic_block("body"))
         self.values = ValueBuilder(self.builder)
