@@ -22,6 +22,7 @@ from vta_hw.spec.result import RunResult
 if TYPE_CHECKING:
     # The compiler is not needed to run a package.
     from compiler.driver import CompileResult
+    from vta_sim.hazards import Report
 
 ConfigLike = VtaConfig | str | Path
 
@@ -104,15 +105,19 @@ def execute(
 
     `dram` itself is not changed. A fault is a result here, no exception.
     """
+    image = _image(dram).copy()
+    chosen = open_device(device, config_of(config), report_uninitialised=report_uninitialised)
+    return Execution(chosen.run_stream(bytes(insns), image), image)
+
+
+def _image(dram: np.ndarray | bytes) -> np.ndarray:
     source = np.frombuffer(dram, np.uint8) if isinstance(dram, bytes) else np.asarray(dram)
     if source.dtype != np.uint8 or source.ndim != 1:
         raise UsageError(
             f"a DRAM image must be bytes or a uint8 array with one axis, not {source.dtype} of "
             f"shape {source.shape}"
         )
-    image = source.copy()
-    chosen = open_device(device, config_of(config), report_uninitialised=report_uninitialised)
-    return Execution(chosen.run_stream(bytes(insns), image), image)
+    return source
 
 
 def disassemble(
@@ -133,13 +138,7 @@ def disassemble(
 
 
 def _listing(source: Package | Program, config: ConfigLike | None) -> str:
-    if config is not None:
-        given = config_of(config)
-        if given.program_hash != source.config.program_hash:
-            raise ConfigError(
-                f"config {given.name!r} does not match what was compiled for config "
-                f"{source.config.name!r}; leave --config out"
-            )
+    _check_config(source, config)
     if isinstance(source, Program):
         return asm.disassemble_program(source)
     count = len(source.programs)
@@ -148,6 +147,62 @@ def _listing(source: Package | Program, config: ConfigLike | None) -> str:
         + asm.disassemble_program(program)
         for index, program in enumerate(source.programs)
     )
+
+
+def _check_config(source: Package | Program, config: ConfigLike | None) -> None:
+    if config is not None:
+        given = config_of(config)
+        if given.program_hash != source.config.program_hash:
+            raise ConfigError(
+                f"config {given.name!r} does not match what was compiled for config "
+                f"{source.config.name!r}; leave --config out"
+            )
+
+
+def check(
+    source: str | Path | Package | Program | bytes,
+    config: ConfigLike | None = None,
+    *,
+    dram: np.ndarray | bytes | None = None,
+    pairs_max: int | None = None,
+) -> tuple[Report, ...]:
+    """Look for hazards, faults and stuck tokens without running anything: a report per program.
+
+    A raw stream (bytes or a file) needs `dram`, the image it would run on from address 0, because
+    its micro-ops come from there; it is read as `config` says. At most `pairs_max` hazards are
+    listed per program.
+    """
+    from vta_sim import hazards
+
+    limit = hazards.PAIRS_MAX if pairs_max is None else pairs_max
+    if limit < 1:
+        raise UsageError(f"the number of listed hazards must be at least 1, not {limit}")
+    if isinstance(source, str | Path):
+        data = read_bytes(source)
+        source = Package.from_bytes(data, str(source)) if is_package(data) else data
+    if isinstance(source, bytes):
+        return (
+            _check_stream(source, config_of("default" if config is None else config), dram, limit),
+        )
+    _check_config(source, config)
+    if dram is not None:
+        raise UsageError(
+            "a DRAM image belongs to a raw stream, a package has its own; leave it out"
+        )
+    if isinstance(source, Program):
+        return (hazards.check_program(source, pairs_max=limit),)
+    placed = zip(source.programs, source.placements, strict=True)
+    return tuple(hazards.check_program(p, places, pairs_max=limit) for p, places in placed)
+
+
+def _check_stream(
+    stream: bytes, config: VtaConfig, dram: np.ndarray | bytes | None, limit: int
+) -> Report:
+    from vta_sim import hazards
+
+    if dram is None:
+        raise UsageError("a raw stream is checked with the DRAM image it would run on; give --dram")
+    return hazards.check_stream(config, stream, _image(dram), pairs_max=limit)
 
 
 def random_inputs(package: Package, seed: int = 0) -> dict[str, np.ndarray]:

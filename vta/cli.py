@@ -292,6 +292,37 @@ def disasm_command(
     show.write(api.disassemble(file, chosen))
 
 
+@app.command("check")
+def check_command(
+    file: Annotated[Path, typer.Argument(help="package, or raw instructions")],
+    dram: Annotated[
+        Path | None, typer.Option(help="DRAM image from address 0 for raw instructions")
+    ] = None,
+    config: MaybeConfig = None,
+    settings: SetOption = None,
+    max_pairs: Annotated[int, typer.Option(help="hazards to list per program")] = 1000,
+    as_json: JsonOption = False,
+) -> int:
+    """Prove that a program has no hazards, faults or deadlocks, without running it.
+
+    A hazard is a pair of instructions that touch the same SRAM entries or DRAM bytes, one of them
+    writing, in an order that no token fixes. A raw stream is read with `--config` (default:
+    default) and needs `--dram`.
+    """
+    chosen = None
+    if config is not None or settings:
+        chosen = api.config(config or "default", settings or ())
+    image = None if dram is None else api.read_bytes(dram)
+    start = time.perf_counter()
+    with _progress(f"checking {file.name}"):
+        reports = api.check(file, chosen, dram=image, pairs_max=max_pairs)
+    wall_s = time.perf_counter() - start
+    show.write_reports(reports, wall_s)
+    if as_json:
+        show.write_json(show.check_record(reports, wall_s))
+    return show.check_status(reports)
+
+
 @app.command("info")
 def info_command(
     subject: Annotated[

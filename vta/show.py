@@ -7,7 +7,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -16,6 +16,9 @@ from rich.table import Table
 from runtime.package import Package, TensorInfo
 from vta_hw.spec.config import MemType, VtaConfig
 from vta_hw.spec.result import RunResult, Status
+
+if TYPE_CHECKING:
+    from vta_sim.hazards import Report
 
 EXIT_OK, EXIT_USAGE, EXIT_FAULT, EXIT_DEADLOCK = 0, 2, 3, 4
 
@@ -114,6 +117,51 @@ def write_arrays(arrays: Mapping[str, np.ndarray]) -> None:
         head = ", ".join(str(v) for v in array.reshape(-1)[:_SHOWN_VALUES].tolist())
         more = ", ..." if array.size > _SHOWN_VALUES else ""
         write(f"{name}: {array.dtype}[{_dims(array.shape)}] = [{head}{more}]")
+
+
+# -- checks ---------------------------------------------------------------------------------------
+
+
+def check_status(reports: Sequence[Report]) -> int:
+    """The exit status of `vta check`: a fault outweighs a deadlock, as it does in a run."""
+    found = {report.status for report in reports} - {"clean"}
+    if not found:
+        return EXIT_OK
+    deadlocks = Status.DEADLOCK in found and Status.FAULT not in found
+    return EXIT_DEADLOCK if deadlocks else EXIT_FAULT
+
+
+def check_record(reports: Sequence[Report], wall_s: float) -> dict[str, Any]:
+    """The object that ``vta check --json`` prints."""
+    worst = min((r.status for r in reports), key=_gravity, default="clean")
+    faults = [f for r in reports for f in (*r.faults, r.ending_fault) if f is not None]
+    return {
+        "status": worst,
+        "fault": faults[0].to_dict() if faults else None,
+        "instructions": sum(report.instructions for report in reports),
+        "hazards": sum(len(report.hazards) for report in reports),
+        "wall_s": round(wall_s, 6),
+        "programs": [report.to_dict() for report in reports],
+    }
+
+
+def _gravity(status: str) -> int:
+    graver = (Status.FAULT, Status.DEADLOCK, Status.FINISH_NOT_DRAINED, Status.NO_FINISH, "hazard")
+    return graver.index(status) if status in graver else len(graver)
+
+
+def write_reports(reports: Sequence[Report], wall_s: float) -> None:
+    """Print what is wrong with each program, then what was checked."""
+    for index, report in enumerate(reports):
+        where = f"program {index}: " if len(reports) > 1 else ""
+        for text in report.findings:
+            write(f"{where}{text}")
+        for text in report.notes:
+            write(f"note: {where}{text}")
+    instructions = sum(report.instructions for report in reports)
+    findings = sum(len(report.findings) for report in reports)
+    verdict = f"{findings:,} found" if findings else "clean"
+    write(f"{verdict}: {instructions:,} instructions checked, {wall_s:.3f} s")
 
 
 # -- packages and configurations ------------------------------------------------------------------

@@ -112,7 +112,18 @@ class Report:
     @property
     def clean(self) -> bool:
         """Whether nothing but notes was found."""
-        return not self.hazards and not self.faults and self.ending is Status.OK
+        return self.status == "clean"
+
+    @property
+    def status(self) -> str:
+        """The gravest kind of finding: ``fault``, ``deadlock`` or another ending, ``hazard``, or
+        ``clean``.
+        """
+        if self.faults:
+            return str(Status.FAULT)
+        if self.ending is not Status.OK:
+            return str(self.ending)
+        return "hazard" if self.hazards else "clean"
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -126,7 +137,7 @@ class Report:
         """The form used by ``--json``."""
         return {
             "instructions": self.instructions,
-            "clean": self.clean,
+            "status": self.status,
             "hazards": [hazard.to_dict() for hazard in self.hazards],
             "more_hazards": self.more,
             "faults": [fault.to_dict() for fault in self.faults],
