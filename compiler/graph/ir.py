@@ -168,7 +168,13 @@ class Graph:
             if t in made
             and (t in self.outputs or any(c.name not in kept for c in self.consumers(t)))
         )
-        part = replace(self, inputs=tuple(inputs), outputs=outputs, name=name or self.name)
+        part = replace(
+            self,
+            name=name or self.name,
+            inputs=tuple(inputs),
+            outputs=outputs,
+            nodes=tuple(nodes),
+        )
         return part.with_nodes(nodes)
 
     def __str__(self) -> str:

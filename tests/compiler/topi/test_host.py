@@ -146,7 +146,9 @@ def test_quantize(scale: float, zero_point: int, rounding: str, rng: np.random.G
 
 
 def test_quantize_refusals() -> None:
-    per_channel = TensorType((2, 2), "int8", Quant(np.ones(2, np.float32), np.zeros(2, np.int64), 0))
+    per_channel = TensorType(
+        (2, 2), "int8", Quant(np.ones(2, np.float32), np.zeros(2, np.int64), 0)
+    )
     with pytest.raises(LoweringError, match="must be quantised as a whole"):
         host.quantize(per_channel, "even", "f")
     plain = TensorType((2,), "int8", QUANT)
