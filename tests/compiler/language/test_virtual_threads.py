@@ -1,0 +1,27 @@
+"""Virtual threads on any axis: the same numbers, in whatever order the stages run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.compiler.language.cases import CASES
+from vta_hw.spec.config import VtaConfig
+
+ROUNDS = {"tiny": 40, "mac64": 25, "default": 12, "batch4": 10}
+
+
+@pytest.mark.parametrize("config", ROUNDS)
+@pytest.mark.parametrize("kind", CASES)
+def test_random_programs(kind: str, config: str, rng: np.random.Generator) -> None:
+    machine = VtaConfig.load(config)
+    built = 0
+    for _ in range(ROUNDS[config]):
+        case = CASES[kind](rng, machine)
+        program = case.build(machine)
+        if program is None:
+            continue
+        built += 1
+        case.check(program)
+        case.check(program, rng)
+    assert built >= ROUNDS[config] * 2 // 3, f"only {built} programs fit config {config}"
