@@ -9,11 +9,6 @@ import pytest
 
 from compiler import te
 from compiler.errors import LoweringError
-from compiler.loop.nodes import Func
-from compiler.passes.inject_alu import inject_alu
-from compiler.passes.inject_dma import inject_dma
-from compiler.passes.lower_schedule import lower_schedule
-from compiler.passes.reuse_in_place import reuse_in_place
 from vta_hw.spec.config import VtaConfig
 
 TINY = VtaConfig.load("tiny")
@@ -50,9 +45,3 @@ def on_accumulator(
 
 def _load(source: te.Tensor) -> te.Tensor:
     return te.compute(source.shape, lambda *at: source(*at).astype("int32"), f"{source.name}.acc")
-
-
-def injected(schedule: te.Schedule, params: tuple[te.Tensor, ...]) -> Func:
-    """The function after every pass up to `inject_alu`."""
-    func = reuse_in_place(lower_schedule(schedule, params, "f"))
-    return inject_alu(inject_dma(func), TINY)
