@@ -113,6 +113,10 @@ def vector_add(rng: np.random.Generator, config: VtaConfig) -> Case:
         s[tensor].compute_at(s[out], at)
     if rng.random() < 0.3:
         s[cached].unroll(s[cached].axes[0])
+    if rng.random() < 0.3:
+        s[out].vthread(i_i)
+    if rng.random() < 0.3:
+        s[total].vthread(s[total].axes[int(rng.integers(2))])
     inputs = {
         "x": rng.integers(-(2**31), 2**31, shape).astype(np.int32),
         "y": rng.integers(-128, 128, shape).astype(np.int8),
