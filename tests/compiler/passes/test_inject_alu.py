@@ -133,6 +133,12 @@ def test_operations_on_two_accumulators(name: str, rng: np.random.Generator) -> 
     check_same(before, after, rng)
 
 
+def test_an_operand_that_cannot_be_overwritten_is_copied(rng: np.random.Generator) -> None:
+    before, after = alu_of(lambda a, i, *at: a(i, *at) * a(5 - i, *at))
+    assert steps(after) == [(RESET, {}), (ALU, {"op": 2}), (ALU, {"op": 4})]
+    check_same(before, after, rng)
+
+
 # -- refusals --------------------------------------------------------------------------------------
 
 
@@ -186,11 +192,6 @@ REFUSED: dict[str, tuple[Callable[..., te.Expr], str]] = {
         lambda a, b, *at: te.call("shr", a(*at), b(*at) + 1),
         "the second operand of SHR must be a constant or another accumulator, not "
         "b.acc[i0, 0, i2] + 1",
-    ),
-    "other element of its own": (
-        lambda a, b, i, *at: a(i, *at) + a(5 - i, *at) + b(i, *at),
-        "copies a.acc[i0, 0, i2] to another accumulator; its first operand must be its "
-        "destination 'stage'",
     ),
     "other lane": (
         lambda a, b, i, n, o: a(i, n, o) + b(i, n, 3 - o),
