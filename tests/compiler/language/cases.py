@@ -117,7 +117,7 @@ def vector_add(rng: np.random.Generator, config: VtaConfig) -> Case:
         s[out].vthread(i_i)
     if rng.random() < 0.3:
         s[total].vthread(s[total].axes[int(rng.integers(2))])
-    inputs = {
+    inputs: dict[str, Array] = {
         "x": rng.integers(-(2**31), 2**31, shape).astype(np.int32),
         "y": rng.integers(-128, 128, shape).astype(np.int8),
     }
