@@ -198,8 +198,12 @@ class Before:
                     mask |= self._known[follower]
                 self._known[event] = mask
 
+    def following(self, a: int) -> int:
+        """Bit mask of the instructions b for which `complete(a, b)` holds."""
+        return self._known[("end", a)]
+
     def complete(self, a: int, b: int) -> bool:
-        return bool(self._known[("end", a)] >> b & 1)
+        return bool(self.following(a) >> b & 1)
 
 
 # -- hazards --------------------------------------------------------------------------------------

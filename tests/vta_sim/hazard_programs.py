@@ -10,7 +10,7 @@ from vta_hw.spec import isa
 from vta_hw.spec.config import MemType, VtaConfig
 from vta_hw.spec.isa import Instruction, Stage, TokenQueue
 
-DRAM_BYTES = 2048
+DRAM_BYTES = 8192
 _UOPS = 16
 _ENTRIES = 24
 """Loads, stores and micro-ops use about so many entries of each memory, to meet often."""
