@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 import re
+import struct
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ _MAGIC = b"vta-package"
 _TRAILER = re.compile(_MAGIC + rb" (\d{4}) sha256=([0-9a-f]{64})")
 _TRAILER_BYTES = len(_MAGIC) + len(" 0001 sha256=") + 64
 _ZIP_MAGIC = b"PK\x03\x04"
+_REASON_CHARS_MAX = 200
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -73,9 +75,11 @@ def unseal(data: bytes, origin: str) -> dict[str, bytes]:
     try:
         return _members(data, origin)
     except (
-        zipfile.BadZipFile, ValueError, RuntimeError, LookupError, EOFError, OSError,
+        zipfile.BadZipFile, struct.error, ValueError, RuntimeError, LookupError, EOFError, OSError,
     ) as error:  # fmt: skip
-        raise PackageError(f"package {origin!r} is malformed: {error}") from error
+        # Some of these messages quote as much of the file as they like.
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:_REASON_CHARS_MAX]
+        raise PackageError(f"package {origin!r} is malformed: {text}") from error
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:

@@ -6,6 +6,7 @@ define the instruction set.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -25,6 +26,7 @@ Array = np.ndarray[Any, Any]
 _PADDED_ELEMENTS_MAX = 1 << 31
 # Reals beyond these saturate whatever the zero point is.
 _REAL_LIMIT = 1024.0
+_ROUNDINGS = ("even", "away", "reciprocal")
 
 
 @dataclass(frozen=True)
@@ -147,11 +149,13 @@ def _reshape(call: HostOperands) -> Array:
 
 
 def _quantize(call: HostOperands) -> Array:
-    real = call.array(0, "float32") / np.float32(call.out.scale[0])
+    rounding, scale = call.choice("rounding", _ROUNDINGS), np.float32(call.out.scale[0])
+    x = call.array(0, "float32")
+    real = x * (np.float32(1) / scale) if rounding == "reciprocal" else x / scale
     # A NaN is held to be less than everything.
     real = np.where(real >= -_REAL_LIMIT, real, np.float32(-_REAL_LIMIT))
     real = np.where(real < _REAL_LIMIT, real, np.float32(_REAL_LIMIT))
-    if call.choice("rounding", ("even", "away")) == "even":
+    if rounding != "away":
         whole = np.rint(real).astype(np.int32)
     else:
         whole = np.trunc(real).astype(np.int32)
@@ -186,7 +190,8 @@ _OUTPUT_BITS = 8
 
 
 def _softmax(call: HostOperands) -> Array:
-    call.choice("mode", ("litert",))
+    if call.choice("mode", ("litert", "table")) == "table":
+        return _softmax_table(call)
     x, table = call.array(0, "int8").astype(np.int32), call.array(1, "int32")
     exps = table[x.max(axis=-1, keepdims=True) - x]
     parts = arith.rsr(exps, _SUM_INTEGER_BITS)
@@ -201,6 +206,39 @@ def _softmax(call: HostOperands) -> Array:
     doubled = np.where(inverse >= 1 << 30, arith.INT32_MAX, arith.shr(inverse, -1))
     amount = bits + (_SUM_INTEGER_BITS + 31 - _OUTPUT_BITS - 32)
     return _saturate(arith.add(arith.rsr(arith.rdhm(exps, doubled), amount), -128))
+
+
+def _softmax_table(call: HostOperands) -> Array:
+    x, table = call.array(0, "int8").astype(np.int32), call.array(1, "float32")
+    exps = table[x.max(axis=-1, keepdims=True) - x]
+    shares = exps * (np.float32(1) / (_row_sum(exps) * np.float32(1 / 256)))
+    return _saturate((shares + np.float32(0.5)).astype(np.int32) - 128)
+
+
+# exp(x) = 2^k * exp(x - k ln 2): ln 2 in two parts, Taylor coefficients 1/7! .. 1/0!.
+_LOG2_E = np.float32(math.log2(math.e))
+_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(math.log(2) - 0.693359375)
+_EXP_COEFFICIENTS = tuple(np.float32(1 / math.factorial(n)) for n in range(7, -1, -1))
+_LEAST_POWER = 126
+
+
+def _softmax_float(call: HostOperands) -> Array:
+    x, powers_of_two = call.array(0, "float32"), call.array(1, "float32")
+    limit = np.float32(_LEAST_POWER) * _LN2_HIGH
+    below = x.max(axis=-1, keepdims=True) - x
+    below = np.where(below <= limit, below, limit)
+    powers = np.rint(below * _LOG2_E)
+    rest = powers * _LN2_HIGH - below + powers * _LN2_LOW
+    value: Array = np.full(x.shape, _EXP_COEFFICIENTS[0], np.float32)
+    for coefficient in _EXP_COEFFICIENTS[1:]:
+        value = value * rest + coefficient
+    exps = value * powers_of_two[powers.astype(np.int32)]
+    return exps / _row_sum(exps)
+
+
+def _row_sum(values: Array) -> Array:
+    # One value after the other: `sum` would add in pairs.
+    return np.cumsum(values, axis=-1, dtype=np.float32)[..., -1:]
 
 
 # -- arithmetic -----------------------------------------------------------------------------------
@@ -231,15 +269,28 @@ def _dense(call: HostOperands) -> Array:
 
 def _requantize(call: HostOperands) -> Array:
     x, source = call.array(0, "int32"), call.types[0]
-    mode = call.choice("mode", [m.name.lower() for m in Rounding])
-    imm = arith.req_imm(call.integer("zero_point"), Rounding[mode.upper()])
+    imm = _imm(call)
     shape = [1] * x.ndim
     shape[1 if x.ndim == 2 or source.layout == "NCHW" else -1] = -1
     multiplier, shifts = (call.array(i, "int32").reshape(shape) for i in (1, 2))
     return arith.req(x, 0, multiplier, shifts, imm).astype(np.int8)
 
 
+def _imm(call: HostOperands) -> int:
+    mode = call.choice("mode", [m.name.lower() for m in Rounding])
+    return arith.req_imm(call.integer("zero_point"), Rounding[mode.upper()])
+
+
+def _rescale(call: HostOperands) -> Array:
+    x = call.array(0, "int8").astype(np.int32)
+    multiplier, shifts = call.array(1, "int32")[0], call.array(2, "int32")[0]
+    bias = -call.integer("in_zero_point")
+    return arith.req(x, bias, multiplier, shifts, _imm(call)).astype(np.int8)
+
+
 def _add(call: HostOperands) -> Array:
+    if call.choice("mode", ("double", "xnnpack")) == "xnnpack":
+        return _integer_add(call)
     raise_by = call.integer("left_shift")
     parts = []
     for index, key in enumerate(("lhs", "rhs")):
@@ -247,6 +298,15 @@ def _add(call: HostOperands) -> Array:
         parts.append(_scaled(call, key, arith.shr(centred, -raise_by)))
     result = _scaled(call, "out", arith.add(*parts))
     return _clamp(call, arith.add(result, call.out.zero_point[0]))
+
+
+def _integer_add(call: HostOperands) -> Array:
+    total: Array = np.asarray(call.integer("bias"))
+    for index, key in enumerate(("lhs_multiplier", "rhs_multiplier")):
+        wide = call.array(index, "int8").astype(np.int64)
+        total = arith.add(total, arith.wrap32(wide * call.integer(key)))
+    shifted = arith.shr(total, call.integer("shift"))
+    return _clamp(call, arith.add(shifted, call.integer("zero_point")))
 
 
 def _scaled(call: HostOperands, key: str, value: Array) -> Array:
@@ -269,9 +329,36 @@ def _max_pool2d(call: HostOperands) -> Array:
 def _avg_pool2d(call: HostOperands) -> Array:
     windows, layout = _pooled(call, 0)
     total = reduce(np.add, (tap for _, tap in windows.taps()))
-    counts = call.array(1, "int32")
-    magnitude = (np.abs(total) + counts // 2) // counts
-    return _from_nchw(_clamp(call, np.where(total < 0, -magnitude, magnitude)), layout)
+    match call.choice("mode", ("litert", "requant", "double", "linear")):
+        case "litert":
+            counts = call.array(1, "int32")
+            magnitude = (np.abs(total) + counts // 2) // counts
+            mean = np.where(total < 0, -magnitude, magnitude)
+        case "linear":
+            scale, offset = call.array(1, "float32")
+            mean = np.rint(total.astype(np.float32) * scale + offset).astype(np.int32)
+        case mode:
+            rounding = Rounding.DOUBLE if mode == "double" else Rounding.FLOAT
+            bias, multiplier, shifts = (call.array(i, "int32") for i in (1, 2, 3))
+            imm = arith.req_imm(call.integer("out_zero_point"), rounding)
+            mean = arith.req(total, bias, multiplier, shifts, imm)
+    return _from_nchw(_clamp(call, mean), layout)
+
+
+def _pad(call: HostOperands) -> Array:
+    top, left, bottom, right = call.integers("pads", 4)
+    image, layout = _to_nchw(call.array(0, "int8"), call.layout()), call.layout()
+    n, c, height, width = image.shape
+    if n * c * (height + top + bottom) * (width + left + right) > _PADDED_ELEMENTS_MAX:
+        raise ValueError(f"an image of {height}x{width} is too large with its pads")
+    borders = ((0, 0), (0, 0), (top, bottom), (left, right))
+    padded = np.pad(image, borders, constant_values=call.integer("value"))
+    return np.ascontiguousarray(_from_nchw(padded, layout))
+
+
+def _concat(call: HostOperands) -> Array:
+    parts = [call.array(index, "int8") for index in range(len(call.arrays))]
+    return np.concatenate(parts, axis=call.integer("axis"))
 
 
 def _pooled(call: HostOperands, fill: int) -> tuple[_Windows, str]:
@@ -337,6 +424,10 @@ FORMS: Mapping[str, Callable[[HostOperands], Array]] = {
     "quantize": _quantize,
     "dequantize": _dequantize,
     "softmax": _softmax,
+    "softmax_float": _softmax_float,
+    "rescale": _rescale,
+    "pad": _pad,
+    "concat": _concat,
     "conv2d": _conv2d,
     "dense": _dense,
     "requantize": _requantize,

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from runtime.container import PackageError, is_package, seal, unseal, write_atomically
+from runtime.npy import read_npy
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.errors import VtaKitError
 from vta_hw.spec.program import Program
@@ -469,20 +470,10 @@ def _step(entry: Mapping[str, Any]) -> PlanStep:
 
 
 def _array(data: bytes) -> np.ndarray:
-    """The array of a .npy member; numpy's own reader would believe any size that it states."""
-    stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    if version != (1, 0):
-        raise PackageError(f"a host constant is in .npy format {version}, not (1, 0)")
-    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    contents = data[stream.tell() :]
-    if dtype.name not in DTYPES or is_fortran or min(shape, default=1) < 0:
-        raise PackageError(f"a host constant must be a C-ordered array, not {dtype} of {shape}")
-    if math.prod(shape) * dtype.itemsize != len(contents):
-        raise PackageError(
-            f"a host constant of shape {shape} cannot have {len(contents)} bytes of {dtype}"
-        )
-    return np.frombuffer(contents, dtype).reshape(shape)
+    array = read_npy(data)
+    if array.dtype.name not in DTYPES or not array.dtype.isnative or not array.flags.c_contiguous:
+        raise PackageError(f"a host constant must be a C-ordered array, not of {array.dtype}")
+    return array
 
 
 # -- values of the manifest: each of the type that is expected, or refused -------------------------

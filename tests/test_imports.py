@@ -29,9 +29,11 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
         "vta_hw.verilator",
         "runtime.package",
         "runtime.container",
+        "runtime.npy",
     ),
-    "runtime.package": ("vta_hw.spec", "runtime.container"),
+    "runtime.package": ("vta_hw.spec", "runtime.container", "runtime.npy"),
     "runtime.container": ("vta_hw.spec",),
+    "runtime.npy": (),
     "compiler": ("vta_hw.spec", "runtime.package"),
     "fpga": ("vta_hw.spec", "vta_hw.rtl", "runtime.device"),
     "vta": PACKAGES,
@@ -45,6 +47,7 @@ OUTSIDE: Mapping[str, set[str]] = {
     "vta_hw.spec": {"numpy"},
     "runtime.package": {"numpy"},
     "runtime.container": set(),
+    "runtime.npy": {"numpy"},
 }
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from runtime import npy
 from runtime.package import Package, write_atomically
 from vta.api import UsageError, make_folder, read_bytes
 
+_NPZ_MAGIC = b"PK\x03\x04"
 INDEX_FILE = "tensors.json"
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -26,15 +28,15 @@ def file_stem(name: str) -> str:
 def read_npy(path: str | Path) -> np.ndarray:
     """The array in a .npy file."""
     data = read_bytes(path)
-    try:
-        array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise UsageError(
-            f"file {str(path)!r} is no readable .npy array of numbers; write it with numpy.save"
-        ) from error
-    if not isinstance(array, np.ndarray):
+    if data.startswith(_NPZ_MAGIC):
         raise UsageError(f"file {str(path)!r} holds several arrays; give one .npy file per input")
-    return array
+    try:
+        return npy.read_npy(data)
+    except ValueError as error:
+        raise UsageError(
+            f"file {str(path)!r} is no readable .npy array of numbers ({error}); write it with "
+            f"numpy.save"
+        ) from error
 
 
 def read_named(package: Package, settings: Iterable[str]) -> dict[str, np.ndarray]:

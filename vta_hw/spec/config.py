@@ -154,6 +154,8 @@ class VtaConfig:
             )
         try:
             values = json.loads(path.read_text())
+        except RecursionError as error:
+            raise ConfigError(f"config file {text!r} is nested too deep") from error
         except (ValueError, OSError) as error:
             raise ConfigError(f"config file {text!r} is not readable JSON: {error}") from error
         if not isinstance(values, dict):
@@ -332,7 +334,7 @@ def _check_values(values: Mapping[str, Any], name: str) -> None:
     if not isinstance(extensions, list):
         raise ConfigError(f"config {name!r}: EXTENSIONS must be a list, not {extensions!r}")
     for extension in extensions:
-        if extension not in EXTENSIONS:
+        if not isinstance(extension, str) or extension not in EXTENSIONS:
             raise ConfigError(
                 f"config {name!r}: unknown extension {extension!r}; known are "
                 f"{', '.join(EXTENSIONS)}"

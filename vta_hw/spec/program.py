@@ -12,6 +12,8 @@ from vta_hw.spec import isa
 from vta_hw.spec.config import MemType, VtaConfig
 from vta_hw.spec.errors import ProgramError
 
+_MEMORY_TYPES = frozenset(MemType)
+
 
 @dataclass(frozen=True)
 class Symbol:
@@ -22,6 +24,10 @@ class Symbol:
     contents: bytes | None = None
 
     def __post_init__(self) -> None:
+        if self.size_bytes < 0:
+            raise ProgramError(
+                f"symbol {self.name!r} must have a size of at least 0 bytes, not {self.size_bytes}"
+            )
         if self.contents is not None and len(self.contents) != self.size_bytes:
             raise ProgramError(
                 f"symbol {self.name!r} has {len(self.contents)} bytes of contents, "
@@ -58,13 +64,26 @@ class Program:
                 f"the source map names {len(self.source_of)} instructions, "
                 f"the program has {len(self.instructions)}"
             )
+        if self.source_of and not (
+            min(self.source_of) >= 0 and max(self.source_of) < len(self.sources)
+        ):
+            raise ProgramError(
+                f"the source map refers to source {max(self.source_of)} or a negative one, "
+                f"the program has {len(self.sources)}"
+            )
         for relocation in self.relocations:
             if relocation.symbol not in self.symbols:
                 raise ProgramError(f"relocation against unknown symbol {relocation.symbol!r}")
             if not 0 <= relocation.index < len(self.instructions):
                 raise ProgramError(f"relocation of instruction {relocation.index}, which is absent")
-            if not isinstance(self.instructions[relocation.index], isa.Load | isa.Store):
+            insn = self.instructions[relocation.index]
+            if not isinstance(insn, isa.Load | isa.Store):
                 raise ProgramError(f"instruction {relocation.index} has no DRAM address to fill in")
+            if insn.memory_type not in _MEMORY_TYPES:
+                raise ProgramError(
+                    f"instruction {relocation.index} is of memory type {insn.memory_type}, which "
+                    f"has no elements to address"
+                )
 
     def source(self, index: int) -> str:
         """Where instruction `index` comes from, or an empty string."""
@@ -146,8 +165,10 @@ class Program:
                 instructions=tuple(isa.decode_all(members["instructions.bin"], config)),
                 symbols=symbols,
                 relocations=tuple(Relocation(int(i), names[s]) for i, s in header["relocations"]),
-                sources=tuple(header["sources"]),
-                source_of=tuple(header["source_of"]),
+                sources=tuple(map(str, header["sources"])),
+                source_of=tuple(map(int, header["source_of"])),
             )
-        except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+        except RecursionError as error:
+            raise ProgramError("the program in the package is nested too deep") from error
+        except (LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
             raise ProgramError(f"the program in the package is malformed: {error!r}") from error
