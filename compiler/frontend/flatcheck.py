@@ -74,6 +74,9 @@ _SCHEMA: Mapping[str, Mapping[int, _Field]] = {
     "Pool2DOptions": {0: _BYTE, 1: _WORD, 2: _WORD, 3: _WORD, 4: _WORD, 5: _BYTE},
     "FullyConnectedOptions": {0: _BYTE, 1: _BYTE, 2: _BYTE},
     "AddOptions": {0: _BYTE},
+    "ConcatenationOptions": {0: _WORD, 1: _BYTE},
+    "PadOptions": {},
+    "ReducerOptions": {0: _BYTE},
     "SoftmaxOptions": {0: _WORD},
 }
 

@@ -6,6 +6,8 @@ weights permuted, so that the flattening moves no data::
     x [N,H,W,C] -> reshape [N,H*W*C] -> dense      =>      x -> conv2d (kernel H x W) -> [N,1,1,O]
 
 What remains of reshapes are views: they only add or drop axes of size 1 around the channels.
+
+A pad becomes part of the convolutions, or maximum poolings, that alone read it.
 """
 
 from __future__ import annotations
@@ -15,18 +17,22 @@ from dataclasses import replace
 import numpy as np
 
 from compiler.graph.ir import Graph, Node, Tensor, TensorType
+from compiler.graph.kernels import zero_point_of
 from compiler.graph.ops import check_graph
 from compiler.graph.shapes import axes_of
 
 
 def canonicalise(graph: Graph) -> Graph:
-    """The graph without data-moving reshapes before dense layers; values are unchanged.
+    """The graph without data-moving reshapes before dense layers, and pads folded; values stay.
 
-    A flattened tensor that nothing else reads disappears; every other named tensor stays.
+    A flattened or padded tensor that nothing else reads disappears; every other one stays.
     """
     for node in graph.nodes:
         if node.op == "dense":
             graph = _dense_over_image(graph, node)
+    for node in graph.nodes:
+        if node.op == "pad":
+            graph = _fold_pad(graph, node)
     graph = _drop_dead(graph)
     check_graph(graph)
     return graph
@@ -106,6 +112,41 @@ def _spatial(type_: TensorType, layout: str) -> TensorType:
     rows, channels = type_.shape
     shape = (rows, 1, 1, channels) if layout == "NHWC" else (rows, channels, 1, 1)
     return replace(type_, shape=shape, layout=layout)
+
+
+def _fold_pad(graph: Graph, pad: Node) -> Graph:
+    """Without the pad, if all that read it can pad by themselves."""
+    (source,), (padded,) = pad.inputs, pad.outputs
+    readers = graph.consumers(padded)
+    if padded in graph.outputs or not readers:
+        return graph
+    if not all(_pads_alike(graph, reader, pad) for reader in readers):
+        return graph
+    names = {reader.name for reader in readers}
+    nodes = []
+    for node in graph.nodes:
+        if node.name in names:
+            pads = tuple(a + b for a, b in zip(node.attrs["pads"], pad.attrs["pads"], strict=True))
+            inputs = (source, *node.inputs[1:])
+            node = replace(node, inputs=inputs, attrs={**node.attrs, "pads": pads})
+        nodes.append(node)
+    return graph.with_nodes(nodes)
+
+
+def _pads_alike(graph: Graph, node: Node, pad: Node) -> bool:
+    """Whether a node's own padding can do what a pad before it does."""
+    image, value = graph.type_of(pad.inputs[0]), pad.attrs["value"]
+    if node.op == "conv2d":
+        fills = value == zero_point_of(image)
+        kernel = graph.type_of(node.inputs[1]).shape[2:]
+    elif node.op == "max_pool2d":
+        fills = value == -128
+        kernel = node.attrs["kernel"]
+    else:
+        return False
+    top, left, bottom, right = map(int.__add__, node.attrs["pads"], pad.attrs["pads"])
+    # A window of nothing but padding is no window to either.
+    return fills and max(top, bottom) < kernel[0] and max(left, right) < kernel[1]
 
 
 def _drop_dead(graph: Graph) -> Graph:

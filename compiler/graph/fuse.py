@@ -3,9 +3,8 @@
 Every operator belongs to one of four classes, and the classes say what may join:
 
 - *injective*: each result element comes from single elements of the operands; chains of them fuse.
-- *reduction*: combines many elements; injective operators that follow join it.
-- *complex-out-fusable*: convolution and dense; the injective operators of one operand that follow
-  (requantisation, clipping) join it.
+- *reduction*: combines many elements; clipping that follows joins it.
+- *complex-out-fusable*: convolution and dense; the requantisation and clipping that follow join it.
 - *opaque*: stands alone.
 
 A tensor that the graph returns, or that several nodes read, ends its kernel.
@@ -34,6 +33,7 @@ PATTERN: Mapping[str, Pattern] = {
     "conv2d": Pattern.COMPLEX,
     "dense": Pattern.COMPLEX,
     "requantize": Pattern.INJECTIVE,
+    "rescale": Pattern.INJECTIVE,
     "add": Pattern.INJECTIVE,
     "clip": Pattern.INJECTIVE,
     "reshape": Pattern.INJECTIVE,
@@ -42,11 +42,16 @@ PATTERN: Mapping[str, Pattern] = {
     "max_pool2d": Pattern.REDUCTION,
     "avg_pool2d": Pattern.REDUCTION,
     "softmax": Pattern.OPAQUE,
+    "softmax_float": Pattern.OPAQUE,
+    "pad": Pattern.OPAQUE,
+    "concat": Pattern.OPAQUE,
 }
 
 # A reshape moves no data, and float32 marks the border of the quantised part: neither has anything
 # to gain from sharing a kernel.
 _ALONE = frozenset({"reshape", "quantize", "dequantize"})
+# What a convolution or pooling kernel can end with: it has one set of parameters, not two.
+_ENDINGS = frozenset({"requantize", "clip"})
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ def _joined(
         if producer is not nodes[-1] or producer.op in _ALONE:
             continue
         match PATTERN[nodes[0].op]:
-            case Pattern.COMPLEX | Pattern.REDUCTION if len(operands) == 1:
+            case Pattern.COMPLEX | Pattern.REDUCTION if node.op in _ENDINGS:
                 return home[producer.name]
             case Pattern.INJECTIVE:
                 return home[producer.name]

@@ -15,12 +15,16 @@ from compiler.errors import GraphError
 from compiler.graph import numerics
 from compiler.graph.ir import Quant, TensorType
 from compiler.graph.shapes import channel_axis
-from compiler.graph.softmax import softmax_int8
+from compiler.graph.softmax import softmax_int8, softmax_real, softmax_table
 
 Array = np.ndarray[Any, Any]
 Values = Sequence[Array]
 Types = Sequence[TensorType]
 Attrs = Mapping[str, Any]
+
+
+ROUNDINGS = ("even", "away", "reciprocal")
+"""How a float32 becomes an int8; see `numerics.quantize_to`."""
 
 
 def quant_of(type_: TensorType) -> Quant:
@@ -87,17 +91,22 @@ def dense(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
 
 def requantize(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
     """Accumulators scaled in one of the three rounding modes, moved by the zero point, clamped."""
-    acc = values[0].astype(np.int64)
-    shape = [1] * acc.ndim
+    shape = [1] * values[0].ndim
     shape[channel_axis(types[0])] = -1
+    return _requantized(values[0], shape, attrs)
+
+
+def _requantized(acc: Array, shape: Sequence[int], attrs: Attrs) -> Array:
+    """`shape` lays parameters along the channels; a single parameter fits every shape."""
+    wide = acc.astype(np.int64)
     multiplier, left, right = (attrs[k].reshape(shape) for k in ("multiplier", "left", "right"))
     match attrs["mode"]:
         case "double":
-            scaled = numerics.scale_double(acc, multiplier, left, right)
+            scaled = numerics.scale_double(wide, multiplier, left, right)
         case "single":
-            scaled = numerics.scale_single(acc, multiplier, left, right)
+            scaled = numerics.scale_single(wide, multiplier, left, right)
         case "float":
-            scaled = numerics.scale_float(acc, multiplier)
+            scaled = numerics.scale_float(wide, multiplier)
         case mode:
             raise GraphError(f"requantize mode must be double, single or float, not {mode!r}")
     return _clamp(scaled + attrs["zero_point"], attrs)
@@ -105,12 +114,20 @@ def requantize(values: Values, types: Types, out: TensorType, attrs: Attrs) -> A
 
 def add(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
     """Both operands scaled to a common fine scale, added, scaled to the result's."""
-    total: Array | int = 0
-    for value, type_, key in zip(values, types, ("lhs", "rhs"), strict=True):
-        raised = (value.astype(np.int64) - zero_point_of(type_)) << attrs["left_shift"]
-        total = total + numerics.scale_double(raised, *attrs[key])
-    scaled = numerics.scale_double(np.asarray(total), *attrs["out"])
-    return _clamp(scaled + zero_point_of(out), attrs)
+    match attrs["mode"]:
+        case "double":
+            total: Array | int = 0
+            for value, type_, key in zip(values, types, ("lhs", "rhs"), strict=True):
+                raised = (value.astype(np.int64) - zero_point_of(type_)) << attrs["left_shift"]
+                total = total + numerics.scale_double(raised, *attrs[key])
+            scaled = numerics.scale_double(np.asarray(total), *attrs["out"])
+            return _clamp(scaled + zero_point_of(out), attrs)
+        case "xnnpack":
+            a, b = (value.astype(np.int64) for value in values)
+            acc = a * attrs["lhs_multiplier"] + b * attrs["rhs_multiplier"] + attrs["bias"]
+            return _clamp((acc >> attrs["shift"]) + attrs["zero_point"], attrs)
+        case mode:
+            raise GraphError(f"add mode must be double or xnnpack, not {mode!r}")
 
 
 def max_pool2d(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
@@ -122,7 +139,7 @@ def max_pool2d(values: Values, types: Types, out: TensorType, attrs: Attrs) -> A
 
 
 def avg_pool2d(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
-    """Mean of the quantised values of each window, to nearest, ties away from zero."""
+    """Mean of the quantised values of each window; how it is rounded is said by `mode`."""
     layout = types[0].layout
     image = _to_nchw(values[0], layout).astype(np.int64)
     ones = np.ones_like(image[:1, :1])
@@ -130,8 +147,44 @@ def avg_pool2d(values: Values, types: Types, out: TensorType, attrs: Attrs) -> A
     sums = _windows(_pad(image, pads, 0), kernel, strides).sum(axis=(4, 5))
     border = int(attrs["count_include_pad"])
     counts = _windows(_pad(ones, pads, border), kernel, strides).sum(axis=(4, 5))
-    magnitude = (np.abs(sums) + counts // 2) // counts
-    return _from_nchw(_clamp(np.where(sums < 0, -magnitude, magnitude), attrs), layout)
+    return _from_nchw(_clamp(_mean(sums, counts, attrs), attrs), layout)
+
+
+def _mean(sums: Array, counts: Array, attrs: Attrs) -> Array:
+    match attrs["mode"]:
+        case "litert":
+            magnitude = (np.abs(sums) + counts // 2) // counts
+            return np.where(sums < 0, -magnitude, magnitude)
+        case "requant":
+            scale = (attrs["scale"] / counts).astype(np.float32)
+            scaled = numerics.scale_float(sums - counts * attrs["in_zero_point"], scale)
+        case "double":
+            shifts = attrs["multiplier"], attrs["left"], attrs["right"]
+            scaled = numerics.scale_double(sums - counts * attrs["in_zero_point"], *shifts)
+        case "linear":
+            return numerics.linear(sums, attrs["scale"], attrs["offset"])
+        case mode:
+            raise GraphError(
+                f"avg_pool2d mode must be litert, requant, double or linear, not {mode!r}"
+            )
+    return scaled + attrs["out_zero_point"]
+
+
+def rescale(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
+    """The same real values in another quantisation."""
+    centred = values[0].astype(np.int32) - attrs["in_zero_point"]
+    return _requantized(centred, (), attrs)
+
+
+def pad(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
+    """The image with a border of `value`."""
+    layout = types[0].layout
+    return _from_nchw(_pad(_to_nchw(values[0], layout), attrs["pads"], attrs["value"]), layout)
+
+
+def concat(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
+    """The operands one after the other along `axis`."""
+    return np.concatenate(values, axis=attrs["axis"])
 
 
 def clip(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
@@ -145,13 +198,15 @@ def reshape(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Arra
 
 
 def quantize(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
-    """round(x / scale) + zero point, ties as `rounding` says ("even" or "away"), saturated."""
+    """round(x / scale) + zero point, saturated; `rounding` as in `numerics.quantize_to`."""
     quant = quant_of(out)
-    ties = attrs["rounding"]
-    if ties not in ("even", "away"):
-        raise GraphError(f"quantize rounding must be even or away, not {ties!r}")
+    rounding = attrs["rounding"]
+    if rounding not in ROUNDINGS:
+        raise GraphError(
+            f"quantize rounding must be one of {', '.join(ROUNDINGS)}, not {rounding!r}"
+        )
     zero_point = quant.zero_point.astype(np.int8)[0]
-    return numerics.quantize_to(values[0], quant.scale[0], zero_point, ties == "away")
+    return numerics.quantize_to(values[0], quant.scale[0], zero_point, rounding)
 
 
 def dequantize(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
@@ -170,5 +225,12 @@ def softmax(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Arra
     match attrs["mode"]:
         case "litert":
             return softmax_int8(values[0], attrs["table"])
+        case "table":
+            return softmax_table(values[0], attrs["table"])
         case mode:
-            raise GraphError(f"softmax mode must be litert, not {mode!r}")
+            raise GraphError(f"softmax mode must be litert or table, not {mode!r}")
+
+
+def softmax_float(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
+    """exp(x - max) / sum along the last axis, in float32 throughout."""
+    return softmax_real(values[0])

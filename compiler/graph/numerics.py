@@ -69,6 +69,12 @@ def scale_float(x: Array, scale: Array) -> Array:
     return bounded.astype(np.int64)
 
 
+def linear(x: Array, scale: np.float32, offset: np.float32) -> Array:
+    """float32 x * scale + offset, each rounded, then rounded to an integer, ties to even."""
+    product = np.asarray(x, np.int64).astype(np.float32) * np.float32(scale)
+    return np.rint(product + np.float32(offset)).astype(np.int64)
+
+
 def quantize_multiplier(factor: float) -> Multiplier:
     """A positive real factor as Q31 mantissa and shift, as LiteRT rounds it.
 
@@ -93,12 +99,18 @@ def _round_half_away(value: float) -> int:
     return magnitude if value >= 0 else -magnitude
 
 
-def quantize_to(x: Array, scale: Array, zero_point: Array, ties_away: bool = False) -> Array:
-    """round(x / scale) + zero point, saturated to the zero point's type; ties to even or away."""
+def quantize_to(x: Array, scale: Array, zero_point: Array, rounding: str = "even") -> Array:
+    """round(x / scale) + zero point, saturated to the zero point's type.
+
+    `rounding`: ties go to "even" or "away" from zero; "reciprocal" multiplies by the float32
+    1 / scale in place of dividing, ties to even.
+    """
     info = np.iinfo(zero_point.dtype)
+    real: Array = x.astype(np.float32)
+    real = real * (np.float32(1) / scale) if rounding == "reciprocal" else real / scale
     # A NaN has no quantised value; the runtimes' vector conversions give the least one.
-    real = np.nan_to_num(x.astype(np.float32) / scale, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
-    if ties_away:
+    real = np.nan_to_num(real, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+    if rounding == "away":
         rounded = np.copysign(np.floor(np.abs(real).astype(np.float64) + 0.5), real)
     else:
         rounded = np.rint(real)
@@ -106,6 +118,7 @@ def quantize_to(x: Array, scale: Array, zero_point: Array, ties_away: bool = Fal
     return np.clip(moved, info.min, info.max).astype(zero_point.dtype)
 
 
-def quantize_real(value: float, scale: np.float32, zero_point: int) -> int:
-    """The quantised value of a real number, in float32, ties away from zero (not clamped)."""
-    return zero_point + _round_half_away(float(np.float32(value) / np.float32(scale)))
+def quantize_real(value: float, scale: np.float32, zero_point: int, rounding: str = "away") -> int:
+    """The quantised value of a real number, in float32, ties "away" or to "even"; not clamped."""
+    steps = float(np.float32(value) / np.float32(scale))
+    return zero_point + (_round_half_away(steps) if rounding == "away" else round(steps))

@@ -11,14 +11,23 @@ conv2d         x, w [O, I/groups, KH, KW], bias [O] -> int32; strides (h, w), pa
 dense          x [N, K], w [O, K], bias [O] -> int32
 requantize     int32 -> int8; mode "double", "single" or "float", multiplier, left, right (1 or
                C values), zero_point, clamp_min, clamp_max
-add            mode "double", left_shift, lhs, rhs, out (multiplier, left, right), clamp_min,
-               clamp_max
+rescale        int8 -> int8; mode, multiplier, left, right (1 value each) and bounds as requantize;
+               in_zero_point, zero_point
+add            clamp_min, clamp_max; mode "double": left_shift, lhs, rhs, out (multiplier, left,
+               right); mode "xnnpack": lhs_multiplier, rhs_multiplier, bias, shift, zero_point,
+               on the values as they are
 max_pool2d     kernel, strides, pads, layout, clamp_min, clamp_max
-avg_pool2d     the same and mode "litert", count_include_pad
+avg_pool2d     the same, count_include_pad, and mode "litert"; or, with in_zero_point and
+               out_zero_point, "requant": scale; "double": multiplier, left, right; or "linear":
+               scale and offset in float32, applied to the sum
 clip           min, max (quantised)
+pad            pads (top, left, bottom, right), value, layout
+concat         axis
 reshape        shape
-softmax        mode "litert", beta, table (int32[256]: exp(-scale * beta * index) in Q0.31)
-quantize       float32 -> int8; rounding "even" or "away"
+softmax        beta, table[256] of exp(-scale * beta * index); mode "litert": int32 in Q0.31,
+               mode "table": float32
+softmax_float  float32 -> float32
+quantize       float32 -> int8; rounding "even", "away" or "reciprocal"
 dequantize     int8 -> float32
 =============  ==============================================================================
 """
@@ -63,12 +72,16 @@ OPS: Mapping[str, Op] = {
         Op("conv2d", shapes.conv2d, kernels.conv2d),
         Op("dense", shapes.dense, kernels.dense),
         Op("requantize", shapes.requantize, kernels.requantize),
+        Op("rescale", shapes.same_int8, kernels.rescale),
         Op("add", shapes.add, kernels.add),
         Op("max_pool2d", shapes.pool2d, kernels.max_pool2d),
         Op("avg_pool2d", shapes.pool2d, kernels.avg_pool2d),
         Op("clip", shapes.same_int8, kernels.clip),
+        Op("pad", shapes.pad, kernels.pad),
+        Op("concat", shapes.concat, kernels.concat),
         Op("reshape", shapes.reshape, kernels.reshape),
         Op("softmax", shapes.softmax, kernels.softmax),
+        Op("softmax_float", shapes.softmax_float, kernels.softmax_float),
         Op("quantize", shapes.quantize, kernels.quantize),
         Op("dequantize", shapes.dequantize, kernels.dequantize),
         Op("qnn.conv2d", _output(shapes.conv2d)),
@@ -76,7 +89,11 @@ OPS: Mapping[str, Op] = {
         Op("qnn.add", shapes.add),
         Op("qnn.max_pool2d", shapes.pool2d),
         Op("qnn.avg_pool2d", shapes.pool2d),
+        Op("qnn.mean", shapes.pool2d),
         Op("qnn.clip", shapes.same_int8),
+        Op("qnn.rescale", shapes.same_int8),
+        Op("qnn.pad", shapes.pad),
+        Op("qnn.concat", shapes.concat),
         Op("qnn.softmax", shapes.softmax),
     )
 }

@@ -174,3 +174,41 @@ def dequantize(types: Types, attrs: Attrs) -> Inferred:
     (x,) = types
     _require("dequantize input", x, "int8")
     return x.shape, "float32"
+
+
+def softmax_float(types: Types, attrs: Attrs) -> Inferred:
+    """float32 to float32, along the last axis."""
+    (x,) = types
+    _require("softmax input", x, "float32")
+    if not x.shape:
+        raise GraphError("softmax input must have an axis, not be a scalar")
+    return x.shape, "float32"
+
+
+def pad(types: Types, attrs: Attrs) -> Inferred:
+    """int8 image with a border."""
+    (x,) = types
+    _require("pad input", x, "int8", 4)
+    c_axis, h_axis, w_axis = axes_of(x.layout)
+    top, left, bottom, right = attrs["pads"]
+    if min(attrs["pads"]) < 0:
+        raise GraphError(f"pads must not be negative, as {tuple(attrs['pads'])} are")
+    height, width = x.shape[h_axis] + top + bottom, x.shape[w_axis] + left + right
+    return _image_shape(x, x.shape[c_axis], height, width), "int8"
+
+
+def concat(types: Types, attrs: Attrs) -> Inferred:
+    """int8 tensors, equal but for their extents along `axis`, one after the other."""
+    first, axis = types[0], attrs["axis"]
+    if not 0 <= axis < len(first.shape):
+        raise GraphError(f"concat axis {axis} must be one of the shape {first.shape}")
+    for type_ in types:
+        _require("concat operand", type_, "int8", len(first.shape))
+        rest = [a == b for a, b in zip(type_.shape, first.shape, strict=True)]
+        if not all(rest[:axis] + rest[axis + 1 :]):
+            raise GraphError(
+                f"concat operands must be equal but for axis {axis}, not {first.shape} and "
+                f"{type_.shape}"
+            )
+    extent = sum(type_.shape[axis] for type_ in types)
+    return (*first.shape[:axis], extent, *first.shape[axis + 1 :]), "int8"

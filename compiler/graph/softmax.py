@@ -1,7 +1,8 @@
-"""LiteRT's int8 softmax in fixed point, the form that its kernels compute on every platform.
+"""LiteRT's two int8 softmaxes: fixed point (reference kernels) and float32 (default kernels).
 
-Exponentials are Q0.31 numbers of differences to the row's maximum. There are only 256 such
-differences, so they are a table; what is left per row is a sum, one reciprocal and a product.
+Exponentials are functions of differences to the row's maximum. There are only 256 such differences,
+so they are a table, in Q0.31 or in float32; what is left per row is a sum, one reciprocal and a
+product.
 """
 
 from __future__ import annotations
@@ -94,3 +95,50 @@ def softmax_int8(x: Array, table: Array) -> Array:
     fraction, shift = reciprocal(total)
     scaled = rsr(rdhm(exps, fraction), shift + 31 - 8)
     return np.clip(scaled - 128, -128, 127).astype(np.int8)
+
+
+def float_exp_table(scale: np.float32, beta: float) -> Array:
+    """float32[256]: entry d is exp(-scale * beta * d)."""
+    factor = -np.float32(scale) * np.float32(beta)
+    powers = factor * np.arange(256, dtype=np.float32)
+    return np.exp(powers.astype(np.float64)).astype(np.float32)
+
+
+def softmax_table(x: Array, table: Array) -> Array:
+    """The float32 form along the last axis; the result has scale 1/256 and zero point -128."""
+    wide = x.astype(np.int64)
+    exps = table[wide.max(axis=-1, keepdims=True) - wide]
+    # `cumsum` adds one after the other, as the kernel does; `sum` would add in pairs.
+    total = np.cumsum(exps, axis=-1, dtype=np.float32)[..., -1:]
+    shares = exps * (np.float32(1) / (total * np.float32(1 / 256)))
+    return np.clip((shares + np.float32(0.5)).astype(np.int64) - 128, -128, 127).astype(np.int8)
+
+
+LOG2_E = np.float32(math.log2(math.e))
+# ln 2 in two parts, the first of few bits: k * LN2_HIGH is exact for the k that occur.
+LN2_HIGH = np.float32(0.693359375)
+LN2_LOW = np.float32(math.log(2) - 0.693359375)
+# Taylor coefficients 1/7! .. 1/0!: beyond float32 for |x| <= ln(2) / 2.
+EXP_COEFFICIENTS = tuple(np.float32(1 / math.factorial(n)) for n in range(7, -1, -1))
+LEAST_POWER = 126
+POWERS_OF_TWO = np.ldexp(np.float32(1), -np.arange(LEAST_POWER + 1))
+"""Entry k is 2^-k."""
+
+
+def softmax_real(x: Array) -> Array:
+    """Softmax of float32 along the last axis, every operation in float32 and in a fixed order.
+
+    Within some 1e-6 of the true one. Values that are 87 below the greatest count as if they were
+    at 87; so do those that are no numbers.
+    """
+    limit = np.float32(LEAST_POWER) * LN2_HIGH
+    below = x.max(axis=-1, keepdims=True) - x
+    below = np.where(below <= limit, below, limit)
+    powers = np.rint(below * LOG2_E)
+    rest = powers * LN2_HIGH - below + powers * LN2_LOW
+    value: Array = np.full(x.shape, EXP_COEFFICIENTS[0], np.float32)
+    for coefficient in EXP_COEFFICIENTS[1:]:
+        value = value * rest + coefficient
+    exps = value * POWERS_OF_TWO[powers.astype(np.int64)]
+    total = np.cumsum(exps, axis=-1, dtype=np.float32)[..., -1:]
+    return exps / total

@@ -1,4 +1,4 @@
-"""Host operators as tensor expressions: changes of layout, quantisation, softmax.
+"""Host operators as tensor expressions: changes of layout, quantisation; and all by name.
 
 The results equal the numpy references of `compiler.graph.kernels`.
 """
@@ -13,8 +13,9 @@ from compiler.errors import LoweringError
 from compiler.graph.ir import Graph, Node, Quant, TensorType
 from compiler.loop.expr import Const, Expr, both, call, cast, compare, select
 from compiler.te import tensor as te
-from compiler.topi import host_compute
-from compiler.topi.host_kernel import HostKernel, build_kernel, constant, int32, saturate
+from compiler.topi import host_compute, host_moves, host_softmax
+from compiler.topi.host_kernel import HostKernel, build_kernel, int32, saturate
+from compiler.topi.host_softmax import softmax
 
 __all__ = [
     "HOST_OPS",
@@ -124,15 +125,18 @@ def _unravel(flat: Expr, shape: Shape) -> list[Expr]:
 
 
 def quantize(out: TensorType, rounding: str, name: str) -> HostKernel:
-    """float32 -> int8: round(x / scale) + zero point, ties as `rounding` says, saturated.
+    """float32 -> int8: round(x / scale) + zero point, as `rounding` says, saturated.
 
-    A NaN gives the least value.
+    A NaN gives the least value. `rounding` is one of `compiler.graph.kernels.ROUNDINGS`.
     """
     quant = _per_tensor(out)
     x = te.placeholder(out.shape, "float32", "x")
 
     def element(*indices: Expr) -> Expr:
-        real = x(*indices) / Const(float(quant.scale[0]), "float32")
+        if rounding == "reciprocal":
+            real = x(*indices) * Const(float(np.float32(1) / quant.scale[0]), "float32")
+        else:
+            real = x(*indices) / Const(float(quant.scale[0]), "float32")
         # A comparison with NaN is false: the order of operands sends it to the lower bound.
         real = select(compare(">=", real, -_REAL_LIMIT), real, Const(-_REAL_LIMIT, "float32"))
         real = select(compare("<", real, _REAL_LIMIT), real, Const(_REAL_LIMIT, "float32"))
@@ -142,7 +146,7 @@ def quantize(out: TensorType, rounding: str, name: str) -> HostKernel:
 
 
 def _rounded(real: Expr, rounding: str) -> Expr:
-    if rounding == "even":
+    if rounding in ("even", "reciprocal"):
         return int32(call("round_even", real, dtype="float32"))
     if rounding == "away":
         # Conversion truncates, and taking the integer part away is exact.
@@ -151,7 +155,7 @@ def _rounded(real: Expr, rounding: str) -> Expr:
         up = select(compare(">=", rest, 0.5), Const(1), Const(0))
         down = select(compare(">=", Const(-0.5, "float32"), rest), Const(1), Const(0))
         return whole + up - down
-    raise LoweringError(f"quantize rounding must be even or away, not {rounding!r}")
+    raise LoweringError(f"quantize rounding must be even, away or reciprocal, not {rounding!r}")
 
 
 def dequantize(source: TensorType, name: str) -> HostKernel:
@@ -175,87 +179,6 @@ def _per_tensor(type_: TensorType) -> Quant:
     return type_.quant
 
 
-# -- softmax --------------------------------------------------------------------------------------
-
-# Formats of LiteRT's kernel: exponentials Q0.31, their sums Q12.19, reciprocals Q2.29.
-_SUM_INTEGER_BITS = 12
-_SUM_ONE = 1 << (31 - _SUM_INTEGER_BITS)
-_ONE = (1 << 31) - 1
-_NEWTON_ONE = 1 << 29
-_NEWTON_START = round(48 / 17 * _NEWTON_ONE)
-_NEWTON_SLOPE = -round(32 / 17 * _NEWTON_ONE)
-_NEWTON_STEPS = 3
-_OUTPUT_BITS = 8
-
-
-def softmax(shape: Shape, table: np.ndarray, name: str) -> HostKernel:
-    """LiteRT's fixed-point int8 softmax along the last axis.
-
-    `table[d]` is exp(-scale * beta * d) in Q0.31 for a difference d to the row's maximum. The
-    result has scale 1/256 and zero point -128.
-    """
-    rows, length = shape[:-1], shape[-1]
-    if length * _SUM_ONE > _ONE:
-        raise LoweringError(
-            f"softmax over {length} values can leave its Q12.19 sum; use at most "
-            f"{_ONE // _SUM_ONE} values"
-        )
-    x = te.placeholder(shape, "int8", "x")
-    exp, array = constant(table, "table")
-    k = te.reduce_axis(length, "k")
-    greatest = te.compute((*rows, 1), lambda *r: te.max(x(*r[:-1], k.var), [k], -128), "greatest")
-
-    def exponential(*at: Expr) -> Expr:
-        return exp(int32(greatest(*at[:-1], 0)) - int32(x(*at)))
-
-    exps = te.compute(shape, exponential, "exps")
-    k_sum = te.reduce_axis(length, "k")
-
-    def summed(*r: Expr) -> Expr:
-        return te.sum(call("rsr", exps(*r[:-1], k_sum.var), Const(_SUM_INTEGER_BITS)), [k_sum])
-
-    total = te.compute((*rows, 1), summed, "total")
-    bit = te.reduce_axis(31, "bit")
-
-    def counted(*r: Expr) -> Expr:
-        reached = compare(">=", total(*r), Const(1) << bit.var)
-        return te.sum(select(reached, Const(1), Const(0)), [bit])
-
-    bits = te.compute((*rows, 1), counted, "bits")
-    half = te.compute((*rows, 1), lambda *r: _half_of(total(*r), bits(*r)), "half")
-    estimate = te.compute(
-        (*rows, 1), lambda *r: call("rdhm", half(*r), Const(_NEWTON_SLOPE)) + _NEWTON_START, "x0"
-    )
-    for step in range(_NEWTON_STEPS):
-        estimate = _newton(half, estimate, (*rows, 1), f"x{step + 1}")
-
-    def element(*at: Expr) -> Expr:
-        r = (*at[:-1], Const(0))
-        inverse = estimate(*r)
-        fraction = select(compare(">=", inverse, 1 << 30), Const(_ONE), inverse << 1)
-        amount = bits(*r) + (_SUM_INTEGER_BITS + 31 - _OUTPUT_BITS - 32)
-        return saturate(call("rsr", call("rdhm", exps(*at), fraction), amount) - 128)
-
-    return build_kernel(name, [x], te.compute(shape, element, "y"), [(exp, array)])
-
-
-def _half_of(total: Expr, bits: Expr) -> Expr:
-    """Half of the sum scaled into [1, 2), in Q0.31; `bits` is its length."""
-    fraction = (total << (Const(32) - bits)) & _ONE
-    return (fraction >> 1) + (1 << 30)
-
-
-def _newton(half: te.Tensor, estimate: te.Tensor, shape: Shape, name: str) -> te.Tensor:
-    """One step towards 1 / (2 * half)."""
-
-    def step(*at: Expr) -> Expr:
-        x = estimate(*at)
-        error = Const(_NEWTON_ONE) - call("rdhm", half(*at), x)
-        return x + (call("rdhm", x, error) << 2)
-
-    return te.compute(shape, step, name)
-
-
 # -- by node --------------------------------------------------------------------------------------
 
 
@@ -273,11 +196,15 @@ def _reshape_node(graph: Graph, node: Node, name: str) -> HostKernel:
 
 
 def _softmax_node(graph: Graph, node: Node, name: str) -> HostKernel:
-    if node.attrs["mode"] != "litert":
-        raise LoweringError(
-            f"node {node.name!r}: the host has no softmax of mode {node.attrs['mode']!r}"
-        )
-    return softmax(graph.type_of(node.outputs[0]).shape, node.attrs["table"], name)
+    forms = {"litert": host_softmax.softmax, "table": host_softmax.softmax_table}
+    mode = node.attrs["mode"]
+    if mode not in forms:
+        raise LoweringError(f"node {node.name!r}: the host has no softmax of mode {mode!r}")
+    return forms[mode](graph.type_of(node.outputs[0]).shape, node.attrs["table"], name)
+
+
+def _softmax_float_node(graph: Graph, node: Node, name: str) -> HostKernel:
+    return host_softmax.softmax_float(graph.type_of(node.outputs[0]).shape, name)
 
 
 HOST_OPS: Mapping[str, Callable[[Graph, Node, str], HostKernel]] = {
@@ -285,6 +212,10 @@ HOST_OPS: Mapping[str, Callable[[Graph, Node, str], HostKernel]] = {
     "dequantize": _dequantize_node,
     "reshape": _reshape_node,
     "softmax": _softmax_node,
+    "softmax_float": _softmax_float_node,
+    "rescale": host_moves.rescale,
+    "pad": host_moves.pad,
+    "concat": host_moves.concat,
     "conv2d": host_compute.conv2d,
     "dense": host_compute.dense,
     "requantize": host_compute.requantize,

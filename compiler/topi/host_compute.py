@@ -6,7 +6,7 @@ equal the references of `compiler.graph.kernels`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -17,14 +17,8 @@ from compiler.graph.shapes import axes_of, channel_axis
 from compiler.loop.expr import Const, Expr, both, call, cast, compare, maximum, select
 from compiler.te import tensor as te
 from compiler.topi.host_kernel import HostKernel, build_kernel, constant, int32, saturate
+from compiler.topi.host_moves import ROUNDING, Named, requantisation
 from vta_hw.spec.arith import pack_req_shift, req_imm
-from vta_hw.spec.isa import Rounding
-
-_ROUNDING = {
-    "double": Rounding.DOUBLE,
-    "single": Rounding.SINGLE,
-    "float": Rounding.FLOAT,
-}
 
 
 def _data(graph: Graph, name: str) -> np.ndarray:
@@ -136,19 +130,13 @@ def dense(graph: Graph, node: Node, name: str) -> HostKernel:
 
 def requantize(graph: Graph, node: Node, name: str) -> HostKernel:
     """int32 accumulators to int8: the meaning of REQ, with one parameter or one per channel."""
-    type_, attrs = graph.type_of(node.inputs[0]), node.attrs
-    factors = np.asarray(attrs["multiplier"])
-    if attrs["mode"] == "float":
-        factors = factors.astype(np.float32).view(np.int32)
-    shifts = pack_req_shift(attrs["right"], attrs["left"], attrs["clamp_min"], attrs["clamp_max"])
-    imm = req_imm(int(attrs["zero_point"]), _ROUNDING[attrs["mode"]])
-    multiplier = constant(factors.astype(np.int32), "multiplier")
-    packed = constant(np.broadcast_to(shifts, factors.shape).astype(np.int32), "shifts")
+    type_ = graph.type_of(node.inputs[0])
+    multiplier, packed, imm = requantisation(node.attrs)
     x = te.placeholder(type_.shape, "int32", "x")
     axis = channel_axis(type_)
 
     def element(*at: Expr) -> Expr:
-        lane: Expr = at[axis] if factors.size > 1 else Const(0)
+        lane: Expr = at[axis] if multiplier[1].size > 1 else Const(0)
         operands = (x(*at), Const(0), multiplier[0](lane), packed[0](lane))
         return cast("int8", call("req", *operands, imm=imm))
 
@@ -163,19 +151,39 @@ def _scaled(value: Expr, factor: tuple[int, int, int]) -> Expr:
 
 def add(graph: Graph, node: Node, name: str) -> HostKernel:
     """Both operands scaled to a common fine scale, added, scaled to the result's."""
-    out_type, attrs = graph.type_of(node.outputs[0]), node.attrs
+    attrs, out_type = node.attrs, graph.type_of(node.outputs[0])
     types = [graph.type_of(n) for n in node.inputs]
     operands = [te.placeholder(t.shape, "int8", k) for t, k in zip(types, "ab", strict=True)]
 
-    def element(*at: Expr) -> Expr:
+    def integer(*at: Expr) -> Expr:
+        a, b = (int32(tensor(*at)) for tensor in operands)
+        total = a * attrs["lhs_multiplier"] + b * attrs["rhs_multiplier"] + attrs["bias"]
+        return call("shr", total, Const(attrs["shift"])) + attrs["zero_point"]
+
+    def double(*at: Expr) -> Expr:
         total: Expr = Const(0)
         for tensor, type_, key in zip(operands, types, ("lhs", "rhs"), strict=True):
             raised = (int32(tensor(*at)) - zero_point_of(type_)) << attrs["left_shift"]
             total = total + _scaled(raised, attrs[key])
-        result = _scaled(total, attrs["out"]) + zero_point_of(out_type)
-        return saturate(result, attrs["clamp_min"], attrs["clamp_max"])
+        return _scaled(total, attrs["out"]) + zero_point_of(out_type)
+
+    forms = {"double": double, "xnnpack": integer}
+    form = forms[_mode(node, forms)]
+
+    def element(*at: Expr) -> Expr:
+        return saturate(form(*at), attrs["clamp_min"], attrs["clamp_max"])
 
     return build_kernel(name, operands, te.compute(out_type.shape, element, "y"))
+
+
+def _mode(node: Node, known: Iterable[str]) -> str:
+    mode = str(node.attrs["mode"])
+    if mode not in known:
+        raise LoweringError(
+            f"node {node.name!r}: the host has no {node.op!r} of mode {mode!r}; it has "
+            f"{', '.join(known)}"
+        )
+    return mode
 
 
 def clip(graph: Graph, node: Node, name: str) -> HostKernel:
@@ -197,7 +205,18 @@ def max_pool2d(graph: Graph, node: Node, name: str) -> HostKernel:
 
 
 def avg_pool2d(graph: Graph, node: Node, name: str) -> HostKernel:
-    """Mean of each window, to nearest, ties away from zero."""
+    """Mean of each window, rounded as the mode says."""
+    forms = {"litert": _integer_mean, "linear": _linear_mean}
+    forms |= dict.fromkeys(("requant", "double"), _requantised_mean)
+    finish, constants = forms[_mode(node, forms)](graph, node)
+    return _pool(graph, node, name, 0, te.sum, finish, constants)
+
+
+_Finish = tuple[Callable[[Expr, Expr, Expr], Expr], list[Named]]
+
+
+def _integer_mean(graph: Graph, node: Node) -> _Finish:
+    """The sum over the count, to nearest, ties away from zero."""
     counts = constant(_window_sizes(graph, node), "counts")
 
     def finish(total: Expr, h: Expr, w: Expr) -> Expr:
@@ -205,7 +224,42 @@ def avg_pool2d(graph: Graph, node: Node, name: str) -> HostKernel:
         magnitude = (maximum(total, Const(0) - total) + size // 2) // size
         return select(compare("<", total, 0), Const(0) - magnitude, magnitude)
 
-    return _pool(graph, node, name, 0, te.sum, finish, [counts])
+    return finish, [counts]
+
+
+def _requantised_mean(graph: Graph, node: Node) -> _Finish:
+    """The sum without its zero points, requantised by what the window's size makes of it."""
+    attrs, counts = node.attrs, _window_sizes(graph, node)
+    if attrs["mode"] == "requant":
+        factors = (attrs["scale"] / counts).astype(np.float32).view(np.int32)
+        shifts, rounding = pack_req_shift(0, 0, -128, 127), ROUNDING["float"]
+    else:
+        factors = np.broadcast_to(attrs["multiplier"], counts.shape)
+        shifts, rounding = (
+            pack_req_shift(attrs["right"], attrs["left"], -128, 127),
+            ROUNDING["double"],
+        )
+    imm = req_imm(attrs["out_zero_point"], rounding)
+    bias = constant((-counts * attrs["in_zero_point"]).astype(np.int32), "bias")
+    multiplier = constant(factors.astype(np.int32), "multiplier")
+    packed = constant(np.asarray(shifts).reshape(1).astype(np.int32), "shifts")
+
+    def finish(total: Expr, h: Expr, w: Expr) -> Expr:
+        operands = total, bias[0](h, w), multiplier[0](h, w), packed[0](Const(0))
+        return call("req", *operands, imm=imm)
+
+    return finish, [bias, multiplier, packed]
+
+
+def _linear_mean(graph: Graph, node: Node) -> _Finish:
+    """The sum times a float32 plus a float32, to the nearest integer, ties to even."""
+    lanes = constant(np.array([node.attrs["scale"], node.attrs["offset"]], np.float32), "line")
+
+    def finish(total: Expr, h: Expr, w: Expr) -> Expr:
+        scaled = cast("float32", total) * lanes[0](Const(0)) + lanes[0](Const(1))
+        return int32(call("round_even", scaled, dtype="float32"))
+
+    return finish, [lanes]
 
 
 def _window_sizes(graph: Graph, node: Node) -> np.ndarray:

@@ -134,6 +134,8 @@ def _conv(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:
 def _pool(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:
     node = kernel.anchor
     low, high = int(node.attrs["clamp_min"]), int(node.attrs["clamp_max"])
+    if node.op == "avg_pool2d" and node.attrs["mode"] not in ("litert", "requant"):
+        return f"an average rounded as {node.attrs['mode']!r} is not supported on VTA"
     for other in kernel.nodes[1:]:
         if other.op != "clip":
             return f"{other.op!r} cannot follow a pooling operator in one kernel"

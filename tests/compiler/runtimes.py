@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import flatbuffers
 import numpy as np
 import onnx
 import onnxruntime
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from compiler.graph.ir import Graph
@@ -18,21 +20,29 @@ Array = np.ndarray[Any, Any]
 
 
 class LiteRT:
-    """LiteRT's reference kernels, with all intermediate tensors kept."""
+    """LiteRT with all results of operators kept: its reference kernels, or XNNPACK and the rest.
 
-    def __init__(self, model: Path | bytes) -> None:
-        source = (
-            {"model_content": model} if isinstance(model, bytes) else {"model_path": str(model)}
-        )
+    XNNPACK runs chains of operators as one; here each result is an output, so that all are shown.
+    """
+
+    def __init__(self, model: Path | bytes, xnnpack: bool = False) -> None:
+        content = model if isinstance(model, bytes) else model.read_bytes()
+        kind = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_REF
         self._interpreter = Interpreter(
-            **source,
-            experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
-            experimental_preserve_all_tensors=True,
+            model_content=_with_all_outputs(content) if xnnpack else content,
+            experimental_op_resolver_type=kind,
+            experimental_preserve_all_tensors=not xnnpack,
+            num_threads=1,
         )
         self._interpreter.allocate_tensors()
         self._indices: dict[str, int] = {}
         for detail in self._interpreter.get_tensor_details():
             self._indices.setdefault(detail["name"], detail["index"])
+
+    @property
+    def delegated(self) -> bool:
+        """Whether XNNPACK runs a part of the model."""
+        return any(d["op_name"] == "DELEGATE" for d in self._interpreter._get_ops_details())
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Every tensor by name, uint8 ones moved to int8 as the graph holds them."""
@@ -47,6 +57,18 @@ class LiteRT:
                 # Scratch tensors of kernels have no data to show.
                 continue
         return values
+
+
+def _with_all_outputs(model: bytes) -> bytes:
+    """The model with every operator's results as outputs of the graph, its own first."""
+    content = schema.ModelT.InitFromPackedBuf(model, 0)
+    graph = content.subgraphs[0]
+    made = [int(index) for op in graph.operators for index in op.outputs]
+    own = [int(index) for index in graph.outputs]
+    graph.outputs = np.array([*own, *(i for i in made if i not in own)], np.int32)
+    builder = flatbuffers.Builder(len(model))
+    builder.Finish(content.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 class OnnxRuntime:

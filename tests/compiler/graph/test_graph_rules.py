@@ -11,7 +11,8 @@ import pytest
 from compiler.errors import GraphError
 from compiler.graph.fold import fold_constants
 from compiler.graph.ir import Graph, Node, Quant, Tensor, TensorType
-from compiler.graph.lower_qnn import activation_range, lower_qnn
+from compiler.graph.lower_qnn import lower_qnn
+from compiler.graph.lowering import activation_range
 from compiler.graph.ops import OPS, check_graph, infer_type
 from compiler.graph.reference import evaluate
 from tests.compiler.graph.nets import BOUNDS, QUANT, NetBuilder
@@ -96,7 +97,7 @@ def test_average_of_negative_ties_rounds_away_from_zero() -> None:
     assert reference is not None
     x = np.array([-1, 0, 0, -1, 1, 2, 0, 3], np.int8).reshape(1, 2, 4, 1)
     type_ = TensorType(x.shape, "int8", QUANT, "NHWC")
-    attrs = {**POOL, **BOUNDS, "count_include_pad": False}
+    attrs = {**POOL, **BOUNDS, "mode": "litert", "count_include_pad": False}
     assert reference([x], [type_], type_, attrs).ravel().tolist() == [1, 1]
     attrs = {**attrs, "kernel": (1, 2), "strides": (1, 2)}
     assert reference([x], [type_], type_, attrs).ravel().tolist() == [-1, -1, 2, 2]
@@ -107,7 +108,7 @@ def test_average_with_padding_counts_what_it_is_told() -> None:
     assert reference is not None
     x = np.full((1, 1, 2, 2), 8, np.int8)
     type_ = TensorType(x.shape, "int8", QUANT, "NCHW")
-    attrs = {"kernel": (2, 2), "strides": (1, 1), "pads": (1, 1, 0, 0), **BOUNDS}
+    attrs = {"kernel": (2, 2), "strides": (1, 1), "pads": (1, 1, 0, 0), **BOUNDS, "mode": "litert"}
     without = reference([x], [type_], type_, {**attrs, "count_include_pad": False})
     within = reference([x], [type_], type_, {**attrs, "count_include_pad": True})
     assert without.ravel().tolist() == [8, 8, 8, 8]
@@ -175,7 +176,9 @@ def test_declared_types_are_checked(rng: np.random.Generator) -> None:
 def test_numerics_are_named(rng: np.random.Generator) -> None:
     net = NetBuilder(rng)
     net.clip(net.input("x", (2, 6)), "y")
-    with pytest.raises(GraphError, match="^numerics must be one of litert-ref, ort, not 'exact'$"):
+    with pytest.raises(
+        GraphError, match="^numerics must be one of litert-ref, xnnpack, ort, not 'exact'$"
+    ):
         lower_qnn(net.graph("y"), "exact")
 
 
@@ -218,11 +221,27 @@ def average(out: Quant, pads: tuple[int, ...], counts: bool) -> Graph:
     return Graph("g", ("x",), ("y",), {"x": Tensor("x", IMAGE), "y": y}, (node,))
 
 
-def test_averages_that_litert_does_not_have_are_refused() -> None:
-    assert [n.op for n in lower_qnn(average(QUANT, (0, 0, 0, 0), True)).nodes] == ["avg_pool2d"]
-    with pytest.raises(GraphError, match=r"^node 'n': average pooling must keep the quantisation"):
-        lower_qnn(average(Quant.per_tensor(0.2, 3), (0, 0, 0, 0), False))
-    with pytest.raises(GraphError, match="^node 'n': padding that counts .* zero point 0, not 3"):
-        lower_qnn(average(QUANT, (1, 0, 1, 0), True))
-    with pytest.raises(GraphError, match="^node 'n': ONNX Runtime computes the quantised average"):
-        lower_qnn(average(QUANT, (0, 0, 0, 0), False), "ort")
+def test_averages_that_litert_does_not_have_are_requantised() -> None:
+    def lowered(graph: Graph, runtime: str = "litert-ref") -> list[tuple[str, Any]]:
+        return [(n.op, n.attrs.get("mode")) for n in lower_qnn(graph, runtime).nodes]
+
+    plain = average(QUANT, (0, 0, 0, 0), True)
+    assert lowered(plain) == [("avg_pool2d", "litert")]
+    assert lowered(plain, "ort") == [("avg_pool2d", "requant")]
+    moved = average(Quant.per_tensor(0.2, 3), (0, 0, 0, 0), False)
+    assert lowered(moved) == [("avg_pool2d", "requant")]
+    # Padding that counts as zero is not the integer 0 here.
+    padded = average(QUANT, (1, 0, 1, 0), True)
+    assert lowered(padded) == [("pad", None), ("avg_pool2d", "litert")]
+    node = lower_qnn(padded).nodes[1]
+    assert (node.attrs["pads"], node.attrs["count_include_pad"]) == ((0, 0, 0, 0), False)
+    assert lower_qnn(padded).nodes[0].attrs["value"] == 3
+
+
+def test_a_requantised_average_by_hand() -> None:
+    lowered = lower_qnn(average(Quant.per_tensor(0.2, -7), (0, 0, 0, 0), False), "ort")
+    value = np.arange(256).reshape(1, 8, 8, 4).astype(np.uint8).view(np.int8)
+    got = evaluate(lowered, {"x": value})["y"]
+    means = value.astype(np.float64).reshape(1, 4, 2, 4, 2, 4).mean(axis=(2, 4))
+    # (mean - 3) * 0.1 / 0.2 - 7
+    np.testing.assert_array_equal(got, np.clip(np.rint((means - 3) / 2) - 7, -128, 127))

@@ -1,4 +1,4 @@
-"""The trained TFLite networks against LiteRT's reference kernels: no value may differ."""
+"""The trained TFLite networks against both of LiteRT's sets of kernels: no value may differ."""
 
 from __future__ import annotations
 
@@ -37,26 +37,45 @@ def stimuli(rng: np.random.Generator, shape: tuple[int, ...], count: int) -> Ite
                 yield np.clip(rng.normal(centre, width, shape), -128, 127).astype(np.int8)
 
 
-def load(name: str) -> tuple[Graph, LiteRT]:
+NUMERICS = ("litert-ref", "xnnpack")
+
+
+def load(name: str, numerics: str = "litert-ref") -> tuple[Graph, LiteRT]:
     path = model_path(name)
-    return canonicalise(lower_qnn(import_model(path))), LiteRT(path)
+    graph = canonicalise(lower_qnn(import_model(path), numerics))
+    return graph, LiteRT(path, xnnpack=numerics == "xnnpack")
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_every_tensor_equals_litert(name: str, rng: np.random.Generator) -> None:
-    graph, litert = load(name)
+def check(name: str, numerics: str, rng: np.random.Generator, count: int) -> None:
+    graph, litert = load(name, numerics)
+    assert litert.delegated == (numerics == "xnnpack")
     (source,) = graph.inputs
     total: dict[str, int] = {}
-    for value in stimuli(rng, graph.type_of(source).shape, 200):
+    for value in stimuli(rng, graph.type_of(source).shape, count):
         truth = litert.run({source: value})
-        for tensor, count in differences(graph, truth).items():
-            total[tensor] = total.get(tensor, 0) + count
+        for tensor, found in differences(graph, truth).items():
+            total[tensor] = total.get(tensor, 0) + found
         whole = evaluate(graph, {source: value})
         (output,) = graph.outputs
         np.testing.assert_array_equal(whole[output], truth[output])
     # One per operator of the file: each of them is compared.
     assert len(total) == NETWORKS[name]
     assert not any(total.values()), total
+
+
+@pytest.mark.parametrize("numerics", NUMERICS)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_tensor_equals_litert(name: str, numerics: str, rng: np.random.Generator) -> None:
+    check(name, numerics, rng, 12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("numerics", NUMERICS)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_tensor_equals_litert_at_length(
+    name: str, numerics: str, rng: np.random.Generator
+) -> None:
+    check(name, numerics, rng, 200)
 
 
 def test_real_autoencoder_samples_equal_litert() -> None:

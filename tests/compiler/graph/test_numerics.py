@@ -107,7 +107,7 @@ def test_quantising_saturates_and_breaks_ties_as_asked() -> None:
     x = np.array([0.5, 1.5, -0.5, -1.5, 1e9, -1e9, np.nan], np.float32)
     scale, zero = np.ones(1, np.float32), np.zeros(1, np.int8)
     even = numerics.quantize_to(x, scale, zero)
-    away = numerics.quantize_to(x, scale, zero, ties_away=True)
+    away = numerics.quantize_to(x, scale, zero, rounding="away")
     assert even.tolist() == [0, 2, 0, -2, 127, -128, -128]
     assert away.tolist() == [1, 2, -1, -2, 127, -128, -128]
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from compiler.graph.ir import Graph, Node, Quant, Tensor, TensorType
+from compiler.graph.kernels import ROUNDINGS
 from compiler.graph.numerics import quantize_multiplier
 from compiler.graph.ops import OPS
-from compiler.graph.softmax import exp_table
+from compiler.graph.softmax import exp_table, float_exp_table
 from compiler.topi.host import lower_host_node
 from compiler.topi.host_kernel import HostKernel, describe_attrs
 from runtime.host_numpy import HostNumpy
@@ -169,7 +170,7 @@ def _quantize(op: str, rng: Rng, name: str) -> Case:
     special = rng.choice([np.nan, np.inf, -np.inf, -0.0, 3e38, 1e-45, -(2.0**31)], shape)
     x = np.where(rng.random(shape) < 0.3, ties, rng.normal(0, 100 * scale, shape))
     x = np.where(rng.random(shape) < 0.1, special, x).astype(np.float32)
-    attrs = {"rounding": str(rng.choice(["even", "away"]))}
+    attrs = {"rounding": str(rng.choice(ROUNDINGS))}
     return _case(op, name, [(x, None)], [], attrs, quant)
 
 
@@ -186,9 +187,16 @@ def _reshape(op: str, rng: Rng, name: str) -> Case:
 def _softmax(op: str, rng: Rng, name: str) -> Case:
     scale = float(rng.choice([0.001, 0.05, 0.3, 2.0]))
     x = _int8(rng, (*_shape(rng, 0, 2), int(rng.integers(1, 40))))
-    attrs = {"mode": "litert", "beta": 1.0, "table": exp_table(np.float32(scale), 1.0)}
+    mode, make = [("litert", exp_table), ("table", float_exp_table)][rng.integers(2)]
+    attrs = {"mode": mode, "beta": 1.0, "table": make(np.float32(scale), 1.0)}
     quants = Quant.per_tensor(scale, 3), Quant.per_tensor(1 / 256, -128)
     return _case(op, name, [(x, quants[0])], [], attrs, quants[1])
+
+
+def _softmax_float(op: str, rng: Rng, name: str) -> Case:
+    shape = (*_shape(rng, 0, 2), int(rng.integers(1, 40)))
+    x = rng.normal(0, 10.0 ** rng.uniform(-2, 3), shape).astype(np.float32)
+    return _case(op, name, [(x, None)], [], {})
 
 
 def _conv2d(op: str, rng: Rng, name: str) -> Case:
@@ -211,6 +219,17 @@ def _requantize(op: str, rng: Rng, name: str) -> Case:
     layout = str(rng.choice(["NHWC", "NCHW", "NC"]))
     x = _int32(rng, tuple(int(v) for v in rng.integers(1, 6, len(layout))))
     count = x.shape[layout.index("C")] if rng.random() < 0.6 else 1
+    return _case(op, name, [(x, None)], [], _scaling(rng, count), _quant(rng), layout)
+
+
+def _rescale(op: str, rng: Rng, name: str) -> Case:
+    quants = _quant(rng), _quant(rng)
+    attrs = {**_scaling(rng, 1), "in_zero_point": int(quants[0].zero_point[0])}
+    return _case(op, name, [(_int8(rng, _shape(rng)), quants[0])], [], attrs, quants[1])
+
+
+def _scaling(rng: Rng, count: int) -> dict[str, Any]:
+    """The attributes of a requantisation with so many parameters."""
     mode = str(rng.choice(["double", "single", "float"]))
     multiplier = rng.integers(1 << 30, 1 << 31, count).astype(np.int32)
     attrs = {
@@ -225,7 +244,7 @@ def _requantize(op: str, rng: Rng, name: str) -> Case:
         zero = np.zeros(count, np.int32)
         scale = (2.0 ** rng.uniform(-25, 2, count)).astype(np.float32)
         attrs |= {"multiplier": scale, "left": zero, "right": zero}
-    return _case(op, name, [(x, None)], [], attrs, _quant(rng), layout)
+    return attrs
 
 
 def _add(op: str, rng: Rng, name: str) -> Case:
@@ -238,6 +257,17 @@ def _add(op: str, rng: Rng, name: str) -> Case:
         "out": quantize_multiplier(float(2.0 ** rng.uniform(-22, -15))),
         **_clamps(rng),
     }
+    if rng.random() < 0.5:
+        low, high = (int(v) for v in rng.integers(1 << 10, 1 << 21, 2))
+        attrs = {
+            "mode": "xnnpack",
+            "lhs_multiplier": low,
+            "rhs_multiplier": high,
+            "bias": int(rng.integers(-(1 << 29), 1 << 29)),
+            "shift": int(rng.integers(13, 26)),
+            "zero_point": int(rng.integers(-128, 128)),
+            **_clamps(rng),
+        }
     operands = [(_int8(rng, shape), _quant(rng)) for _ in range(2)]
     return _case(op, name, operands, [], attrs, _quant(rng))
 
@@ -255,7 +285,45 @@ def _pool(op: str, rng: Rng, name: str) -> Case:
     include = bool(rng.integers(2))
     attrs |= {"layout": layout, "mode": "litert", "count_include_pad": include, **_clamps(rng)}
     quant = _quant(rng)
+    if op == "avg_pool2d":
+        attrs |= _averaging(rng, int(quant.zero_point[0]))
     return _case(op, name, [(x, quant)], [], attrs, quant, layout)
+
+
+def _averaging(rng: Rng, zero_point: int) -> dict[str, Any]:
+    """One of the ways to round an average."""
+    attrs = {"in_zero_point": zero_point, "out_zero_point": int(rng.integers(-128, 128))}
+    scale = float(rng.uniform(0.1, 3))
+    match rng.integers(4):
+        case 0:
+            return {"mode": "litert"}
+        case 1:
+            return {"mode": "requant", "scale": scale, **attrs}
+        case 2:
+            parts = zip(
+                ("multiplier", "left", "right"), quantize_multiplier(scale / 9), strict=True
+            )
+            return {"mode": "double", **{k: np.array([v], np.int32) for k, v in parts}, **attrs}
+    offset = np.float32(rng.normal(0, 30))
+    return {"mode": "linear", "scale": np.float32(scale / 9), "offset": offset}
+
+
+def _pad(op: str, rng: Rng, name: str) -> Case:
+    x, layout, _ = _image(rng, int(rng.integers(1, 5)))
+    pads = tuple(int(v) for v in rng.integers(0, 4, 4))
+    attrs = {"pads": pads, "value": int(rng.integers(-128, 128)), "layout": layout}
+    quant = _quant(rng)
+    return _case(op, name, [(x, quant)], [], attrs, quant, layout)
+
+
+def _concat(op: str, rng: Rng, name: str) -> Case:
+    shape, quant = list(_shape(rng)), _quant(rng)
+    axis = int(rng.integers(len(shape)))
+    parts = []
+    for _ in range(rng.integers(1, 5)):
+        shape[axis] = int(rng.integers(1, 6))
+        parts.append((_int8(rng, shape), quant))
+    return _case(op, name, parts, [], {"axis": axis}, quant)
 
 
 _CASES: Mapping[str, Callable[[str, Rng, str], Case]] = {
@@ -263,6 +331,10 @@ _CASES: Mapping[str, Callable[[str, Rng, str], Case]] = {
     "dequantize": _dequantize,
     "reshape": _reshape,
     "softmax": _softmax,
+    "softmax_float": _softmax_float,
+    "rescale": _rescale,
+    "pad": _pad,
+    "concat": _concat,
     "conv2d": _conv2d,
     "dense": _dense,
     "requantize": _requantize,
