@@ -429,7 +429,8 @@ def _build(members: Mapping[str, bytes]) -> Package:
     config = VtaConfig.from_dict(_mapping(table["config"]), _text(table["config_name"]))
     if config.hash != table["config_hash"]:
         raise PackageError(
-            f"its config has the hash {config.hash}, not the recorded {table['config_hash']}"
+            f"its config has the hash {config.hash}, not the recorded "
+            f"{reprlib.repr(table['config_hash'])}"
         )
     constants = {
         _text(name): _array(members[f"host_constants/{i}.npy"])

@@ -207,3 +207,10 @@ def test_addresses_of_memory_that_does_not_exist() -> None:
 def test_infinity_in_a_manifest() -> None:
     with pytest.raises(ProgramError, match="the program in the package is malformed: OverflowErr"):
         _program(source_of=[float("inf")] * 5)
+
+
+def test_values_of_any_length_are_quoted_in_part() -> None:
+    values = {**VtaConfig.load("tiny").to_dict(), "LOG_INP_WIDTH": ["x" * 1000] * 50}
+    with pytest.raises(ConfigError) as caught:
+        VtaConfig.from_dict(values)
+    assert "LOG_INP_WIDTH must be 3" in str(caught.value) and len(str(caught.value)) < 400

@@ -14,6 +14,7 @@ from enum import IntEnum
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 
 from vta_hw.spec.errors import ConfigError
@@ -117,7 +118,7 @@ class VtaConfig:
         for key in values:
             if key not in known:
                 raise ConfigError(
-                    f"config {name!r} has the unknown key {key!r}; known keys are "
+                    f"config {name!r} has the unknown key {brief(key)}; known keys are "
                     f"{', '.join(sorted(known))}"
                 )
         merged = {**_OWN_DEFAULTS, **_FIXED_WIDTHS, **values}
@@ -316,27 +317,27 @@ def _check_values(values: Mapping[str, Any], name: str) -> None:
     for key, (least, greatest) in _RANGES.items():
         value = values.get(key, least)
         if not isinstance(value, int) or isinstance(value, bool):
-            raise ConfigError(f"config {name!r}: {key} must be an integer, not {value!r}")
+            raise ConfigError(f"config {name!r}: {key} must be an integer, not {brief(value)}")
         if not least <= value <= greatest:
             raise ConfigError(
-                f"config {name!r}: {key} must be within {least}..{greatest}, not {value}"
+                f"config {name!r}: {key} must be within {least}..{greatest}, not {brief(value)}"
             )
     for key, fixed in _FIXED_WIDTHS.items():
         if values[key] != fixed:
             raise ConfigError(
                 f"config {name!r}: {key} must be {fixed} (the only supported scalar width), "
-                f"not {values[key]!r}"
+                f"not {brief(values[key])}"
             )
     for key in _TEXT_KEYS:
         if not isinstance(values.get(key, ""), str):
-            raise ConfigError(f"config {name!r}: {key} must be text, not {values[key]!r}")
+            raise ConfigError(f"config {name!r}: {key} must be text, not {brief(values[key])}")
     extensions = values["EXTENSIONS"]
     if not isinstance(extensions, list):
-        raise ConfigError(f"config {name!r}: EXTENSIONS must be a list, not {extensions!r}")
+        raise ConfigError(f"config {name!r}: EXTENSIONS must be a list, not {brief(extensions)}")
     for extension in extensions:
         if not isinstance(extension, str) or extension not in EXTENSIONS:
             raise ConfigError(
-                f"config {name!r}: unknown extension {extension!r}; known are "
+                f"config {name!r}: unknown extension {brief(extension)}; known are "
                 f"{', '.join(EXTENSIONS)}"
             )
 
