@@ -17,6 +17,7 @@ IntArray = npt.NDArray[Any]
 
 # Sums of this many int8 products are exact in float32, whose integers end at 2^24.
 _EXACT_TERMS = (1 << 24) // (128 * 128)
+_ONE_THREAD = 1 << 18  # products of more multiplications go to several threads of OpenBLAS
 _ROWS = 1 << 14  # accumulators of one product, to bound the operands' memory
 
 
@@ -73,5 +74,17 @@ def _products(
         matrix = wgt[part].transpose(0, 2, 1).reshape(-1, block_out).astype(np.float32)
         for r in range(0, len(dst), _ROWS):
             rows = inp[src[r : r + _ROWS, k : k + step]].transpose(0, 2, 1, 3)
-            values = rows.reshape(-1, len(part) * block_in).astype(np.float32) @ matrix
+            values = _multiply(rows.reshape(-1, len(part) * block_in).astype(np.float32), matrix)
             acc[dst[r : r + _ROWS]] += values.astype(np.int32).reshape(-1, batch, block_out)
+
+
+def _multiply(rows: IntArray, matrix: IntArray) -> IntArray:
+    """rows @ matrix in float32, in pieces that BLAS does not spread over threads.
+
+    Its threads gain little on so few columns, and wait busily: beside other work they cost tenfold.
+    """
+    out = np.empty((len(rows), matrix.shape[1]), np.float32)
+    step = max(1, _ONE_THREAD // matrix.size)
+    for r in range(0, len(rows), step):
+        np.matmul(rows[r : r + step], matrix, out=out[r : r + step])
+    return out
