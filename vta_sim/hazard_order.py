@@ -16,8 +16,11 @@ from vta_sim.hazard_trace import Step
 Clock = tuple[int, int, int]
 """Per stage, how many of its first steps are complete."""
 
+Event = tuple[Step, int, Clock]
+"""A step that starts, its position in its stage, and what is complete in every run then."""
 
-def in_order(steps: Sequence[Step]) -> Iterator[tuple[Step, int, Clock]]:
+
+def in_order(steps: Sequence[Step]) -> Iterator[Event]:
     """Every step that gets to start, its position in its stage, and its clock.
 
     They come in an order in which they can run one after the other; per stage in program order.

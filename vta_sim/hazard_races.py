@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from vta_hw.spec.footprint import IntArray, Rows, Touch
 from vta_hw.spec.isa import Stage
-from vta_sim.hazard_order import Clock, in_order
+from vta_sim.hazard_order import Clock, Event
 from vta_sim.hazard_trace import Step, Trace, Unit
 
 Ranges = tuple[tuple[int, int], ...]
@@ -122,12 +122,17 @@ class _Lane:
         return found
 
 
-def find_races(trace: Trace, limit: int) -> tuple[tuple[Race, ...], bool]:
-    """All races by program order, and whether there are more than the `limit` given here."""
+def find_races(
+    trace: Trace, timeline: Iterable[Event], limit: int
+) -> tuple[tuple[Race, ...], bool]:
+    """All races by program order, and whether there are more than the `limit` given here.
+
+    `timeline` is that of `hazard_order.in_order`.
+    """
     finder = _Finder(trace)
     found: dict[tuple[int, int], _Found] = {}
     more = False
-    for step, position, clock in in_order(trace.steps):
+    for step, position, clock in timeline:
         for older, newer, memory, places, writes in finder.take(step, position, clock):
             key = older.index, newer.index
             if key not in found:

@@ -7,7 +7,7 @@ vain or left over, and instructions that fault.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,14 +17,14 @@ from vta_hw.spec.asm import format_insn
 from vta_hw.spec.config import PAGE_BYTES, MemType, VtaConfig
 from vta_hw.spec.errors import ProgramError
 from vta_hw.spec.footprint import IntArray
-from vta_hw.spec.isa import Finish, Instruction, Stage, TokenQueue, Unknown
+from vta_hw.spec.isa import Instruction
 from vta_hw.spec.program import Program
 from vta_hw.spec.result import Fault, Status
-from vta_sim.dataflow import Dataflow
+from vta_hw.spec.semantics import ADDRESS_LIMIT
 from vta_sim.hazard_order import in_order
 from vta_sim.hazard_races import Clash, Race, Ranges, find_races
-from vta_sim.hazard_trace import Dram, Region, Trace, trace
-from vta_sim.report import describe_end
+from vta_sim.hazard_tokens import Subject, not_awaited, run_tokens, unknown_micro_ops
+from vta_sim.hazard_trace import Dram, Region, trace
 
 __all__ = ["Clash", "Hazard", "Race", "Report", "check_program", "check_stream"]
 
@@ -147,17 +147,6 @@ class Report:
         }
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """A program with addresses, and how to speak of it."""
-
-    config: VtaConfig
-    instructions: Sequence[Instruction]
-    dram: Dram
-    sources: Mapping[int, str] = field(default_factory=dict)
-    named: bool = False
-
-
 def check_stream(
     config: VtaConfig,
     stream: bytes | Sequence[Instruction],
@@ -177,10 +166,20 @@ def check_stream(
         raise ProgramError(
             f"DRAM_LIMIT must be within 0..{len(dram)} (the size of DRAM), not {limit}"
         )
+    if dram.dtype != np.uint8 or dram.ndim != 1:
+        raise ProgramError(
+            f"DRAM must be a uint8 array with one axis, not {dram.dtype} of shape {dram.shape}"
+        )
+    for memory, base in (bases or {}).items():
+        if not 0 <= base < ADDRESS_LIMIT:
+            raise ProgramError(
+                f"the base register of {memory.name} must be within 0..{ADDRESS_LIMIT - 1}, "
+                f"not {base}"
+            )
     instructions = isa.decode_all(stream, config) if isinstance(stream, bytes) else stream
     whole = Region("dram", 0, len(dram), known=True)
-    memory = Dram(dram, limit, dict(bases or {}), (whole,))
-    return _check(_Subject(config, instructions, memory), pairs_max)
+    image = Dram(dram, limit, dict(bases or {}), (whole,))
+    return _check(Subject(config, instructions, image), pairs_max)
 
 
 def check_program(
@@ -205,7 +204,7 @@ def check_program(
     bound = program.bound({name: region.start for name, region in regions.items()})
     sources = {i: program.source(i) for i in range(len(bound))}
     dram = Dram(image, end, {}, tuple(regions.values()), within)
-    return _check(_Subject(program.config, bound, dram, sources, named=True), pairs_max)
+    return _check(Subject(program.config, bound, dram, sources, named=True), pairs_max)
 
 
 def _place(program: Program, addresses: Mapping[str, int]) -> dict[str, Region]:
@@ -227,94 +226,27 @@ def _place(program: Program, addresses: Mapping[str, int]) -> dict[str, Region]:
     return regions
 
 
-def _check(subject: _Subject, pairs_max: int) -> Report:
+def _check(subject: Subject, pairs_max: int) -> Report:
     traced = trace(subject.config, subject.instructions, subject.dram)
-    races, more = find_races(traced, pairs_max)
-    ending, ending_fault, left = _run_tokens(subject)
+    timeline = list(in_order(traced.steps))
+    races, more = find_races(traced, timeline, pairs_max)
+    ending, ending_fault, left = run_tokens(subject)
+    faults = (*traced.faults, *unknown_micro_ops(traced, timeline, subject))
     return Report(
         instructions=len(subject.instructions),
         hazards=tuple(_hazard(race, subject) for race in races),
-        faults=traced.faults,
+        faults=tuple(sorted(faults, key=lambda fault: fault.index or 0)),
         ending=ending,
         ending_fault=ending_fault,
-        notes=(*left, *_not_awaited(traced, subject)),
+        notes=(*left, *not_awaited(traced, timeline, subject)),
         more=more,
     )
-
-
-# -- tokens ---------------------------------------------------------------------------------------
-
-
-def _run_tokens(subject: _Subject) -> tuple[Status, Fault | None, tuple[str, ...]]:
-    """How the run of the tokens alone ends, and what they leave behind.
-
-    Whatever follows an unknown opcode is never fetched; how the rest would end is not asked then.
-    """
-    instructions = subject.instructions
-    if any(isinstance(insn, Unknown) for insn in instructions):
-        return Status.OK, None, ()
-    flow = Dataflow(instructions, subject.config.cmd_queue_depth)
-    moved = True
-    while moved:
-        moved = False
-        while flow.can_dispatch():
-            flow.dispatch()
-            moved = True
-        for stage in Stage:
-            while _advance(flow, stage):
-                moved = True
-    status, index = flow.verdict()
-    if status is not Status.OK:
-        return status, Fault(status.value, index, describe_end(status, index, flow.waits())), ()
-    return status, None, tuple(_left_over(flow, instructions))
-
-
-def _advance(flow: Dataflow, stage: Stage) -> bool:
-    issues = flow.can_issue(stage)
-    if issues:
-        flow.issue(stage)
-        flow.work(stage)
-    retires = flow.can_retire(stage)
-    if retires:
-        flow.retire(stage)
-    return issues or retires
-
-
-def _left_over(flow: Dataflow, instructions: Sequence[Instruction]) -> list[str]:
-    notes = []
-    for queue in TokenQueue:
-        count = flow.tokens[queue]
-        if count:
-            pushers = [i for i, insn in enumerate(instructions) if queue in isa.pushes(insn)]
-            notes.append(
-                f"{count} {'token' if count == 1 else 'tokens'} {queue.name.lower()} never popped, "
-                f"pushed by instruction {pushers[-count]}{' and later ones' if count > 1 else ''}"
-            )
-    return notes
-
-
-def _not_awaited(traced: Trace, subject: _Subject) -> list[str]:
-    """Notes on transfers that FINISH does not wait for."""
-    notes = []
-    for step, _, clock in in_order(traced.steps):
-        if not isinstance(subject.instructions[step.index], Finish):
-            continue
-        for stage in (Stage.LOAD, Stage.STORE):
-            others = [other for other in traced.steps if other.stage is stage]
-            late = [o for o in others[clock[stage] :] if o.reads or o.writes or o.rows]
-            if late:
-                text = format_insn(subject.instructions[late[0].index])
-                notes.append(
-                    f"FINISH (instruction {step.index}) does not wait for instruction "
-                    f"{late[0].index} ({text}); the run ends when that is complete too"
-                )
-    return notes
 
 
 # -- texts ----------------------------------------------------------------------------------------
 
 
-def _hazard(race: Race, subject: _Subject) -> Hazard:
+def _hazard(race: Race, subject: Subject) -> Hazard:
     return Hazard(
         race=race,
         first_text=format_insn(subject.instructions[race.first]),
@@ -328,7 +260,7 @@ def _hazard(race: Race, subject: _Subject) -> Hazard:
 _SHOWN_RANGES = 4
 
 
-def _places(clash: Clash, subject: _Subject) -> str:
+def _places(clash: Clash, subject: Subject) -> str:
     if clash.memory != "dram":
         return f"{clash.memory} {_ranges_text(clash.ranges)}"
     text = f"DRAM bytes {_ranges_text(clash.ranges)}"

@@ -65,7 +65,7 @@ class Draw:
         return {
             "memory_type": memory,
             "sram_base": self.upto(min(_ENTRIES, self.config.depth(memory) - 49)),
-            "dram_base": self.upto(min(room, 40)) + (64 // size if self.rng.random() < 0.9 else 0),
+            "dram_base": self.upto(min(room, 40)) + (64 // size if self.rng.random() < 0.8 else 0),
             "y_size": y,
             "x_size": x,
             "x_stride": stride,

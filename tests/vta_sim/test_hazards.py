@@ -322,16 +322,44 @@ def test_nothing_is_asked_of_what_follows_an_unknown_opcode() -> None:
     assert report.ending_fault is None
 
 
+EXECUTED = """
+    store out dram=4 y=1 x=1 stride=1 push_prev
+    load uop dram=0 y=1 x=8 stride=8 pop_next
+    {}
+    gemm uop={}..8 iter=1/1 reset
+    finish
+    """
+
+
 def test_micro_ops_that_the_program_stores_are_refused() -> None:
-    report = check(
-        """
-        store out dram=4 y=1 x=1 stride=1 push_prev
-        load uop dram=0 y=1 x=8 stride=8 pop_next
+    report = check(EXECUTED.format("", 7))
+    assert [(fault.kind, fault.index) for fault in report.faults] == [("unknown_micro_ops", 1)]
+    assert report.findings == (
+        "instruction 1 (load uop y=1 x=8 stride=8 pop_next) loads micro-ops from bytes that are "
+        "not known before the program runs, so what instruction 2 does with them cannot be told; "
+        "make them constants",
+    )
+
+
+def test_unknown_micro_ops_that_are_not_executed_do_no_harm() -> None:
+    assert check(EXECUTED.format("", 8)).clean
+    again = "load uop sram=7 dram=64 y=1 x=1 stride=1"
+    assert check(EXECUTED.format(again, 7)).clean
+    assert not check(EXECUTED.format(again, 6)).clean
+    padded = EXECUTED.replace("x=8 stride=8", "x=6 stride=6 xpad=1/1")
+    assert check(padded.format("", 7)).clean
+    assert not check(padded.format("", 6)).clean
+
+
+def test_micro_ops_that_are_overwritten_later_are_known() -> None:
+    text = """
+        load uop dram=0 y=1 x=8 stride=8 push_next
+        store out dram=4 y=1 x=1 stride=1 {}
         finish
         """
-    )
-    assert [(fault.kind, fault.index) for fault in report.faults] == [("unknown_micro_ops", 1)]
-    assert "that a STORE of the program writes" in report.findings[0]
+    assert check(text.format("pop_prev")).clean
+    racing = check(text.format(""))
+    assert (pairs(racing), racing.faults) == ([(0, 1)], ())
 
 
 def test_the_listed_pairs_can_be_limited() -> None:
@@ -344,6 +372,13 @@ def test_the_listed_pairs_can_be_limited() -> None:
     limited = check(text, pairs_max=3)
     assert len(limited.hazards) == 3 and limited.more
     assert limited.findings[-1] == "there are more hazards than these 3"
+
+
+def test_dram_must_be_bytes() -> None:
+    with pytest.raises(ProgramError, match=r"^DRAM must be a uint8 array .*, not int32 of shape"):
+        check_stream(TINY, b"", np.zeros(16, np.int32))
+    with pytest.raises(ProgramError, match=r"^the base register of INP must be within .*, not -1$"):
+        check("finish", bases={MemType.INP: -1})
 
 
 def test_dram_limit_must_lie_in_the_image() -> None:
@@ -409,7 +444,7 @@ def test_an_instruction_must_stay_within_its_symbol() -> None:
 
 
 def test_micro_ops_must_be_constants() -> None:
-    text = "load uop y=1 x=1 stride=1\nfinish"
+    text = "load uop y=1 x=1 stride=1\ngemm uop=0..1 iter=1/1 reset\nfinish"
     unknown = check_program(program_of(text, {"u": Symbol("u", 4)}, u=0))
     assert [fault.kind for fault in unknown.faults] == ["unknown_micro_ops"]
     assert check_program(program_of(text, {"u": Symbol("u", 4, bytes(4))}, u=0)).clean

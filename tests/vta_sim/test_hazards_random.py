@@ -7,10 +7,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from tests.gen_programs import legal_program
 from tests.vta_sim.hazard_brute import Conflicts, hazards
 from tests.vta_sim.hazard_programs import Draw
 from tests.vta_sim.helpers import TINY
 from vta_hw.spec.config import MemType, VtaConfig
+from vta_hw.spec.result import Status
 from vta_sim.hazards import Report, check_stream
 
 CONFIGS = (TINY, TINY.override(["EXTENSIONS=requant"]), VtaConfig.load("rect"))
@@ -57,3 +59,18 @@ def test_reports_equal_brute_force() -> None:
 @pytest.mark.slow
 def test_reports_equal_brute_force_on_many_programs() -> None:
     assert compare(range(300, 2300))["race"] > 1000
+
+
+@pytest.mark.parametrize("name", ["default", "mac64", "batch4", "tiny", "rect", "pynq"])
+def test_programs_that_are_ordered_by_construction_are_clean(name: str) -> None:
+    config, clean = VtaConfig.load(name), 0
+    for seed in range(20):
+        program = legal_program(config, seed)
+        dram = np.frombuffer(program.dram, np.uint8)
+        report = check_stream(program.config, program.stream, dram)
+        # Now and then one executes micro-ops that it has stored.
+        faults = {fault.kind for fault in report.faults}
+        assert faults <= {"unknown_micro_ops"}, f"seed {seed}: {report.findings}"
+        assert not report.hazards and report.ending is Status.OK, f"seed {seed}: {report.findings}"
+        clean += report.clean
+    assert clean >= 18
