@@ -214,3 +214,8 @@ def test_values_of_any_length_are_quoted_in_part() -> None:
     with pytest.raises(ConfigError) as caught:
         VtaConfig.from_dict(values)
     assert "LOG_INP_WIDTH must be 3" in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_settings_with_line_breaks() -> None:
+    with pytest.raises(ConfigError, match=r"^setting 'LOG\\nBATCH=x': the value must be an int"):
+        VtaConfig.load("tiny").override(["LOG\nBATCH=x"])

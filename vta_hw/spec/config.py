@@ -305,7 +305,7 @@ def _parse_setting(key: str, value: str) -> Any:
     try:
         return int(value, 0)
     except ValueError:
-        raise ConfigError(f"setting {key}={value!r} must be an integer") from None
+        raise ConfigError(f"setting {f'{key}={value}'!r}: the value must be an integer") from None
 
 
 def _check_values(values: Mapping[str, Any], name: str) -> None:
