@@ -1,0 +1,120 @@
+"""ResNet-18 at full size, as int8 QDQ ONNX, on VTA and on ONNX Runtime. Figures: run with -s."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vta
+from compiler.driver import CompileResult
+from examples.digits.judge import Judge
+from examples.imagenet import photos
+from examples.imagenet.build import build
+from tests.models import REPO
+from tests.networks.imagenet import (
+    check_tallies,
+    compare_layers,
+    needs_exact_judge,
+    print_by_operator,
+)
+
+pytestmark = pytest.mark.slow
+CROPS = 20
+LAYER_CROPS = 4
+COMPILE_LIMIT_S = 20
+CHECK_LIMIT_S = 10
+# Other crops than those that the network was calibrated on.
+SEED = 7
+_COMPILE = """
+import sys, time
+start = time.perf_counter()
+import vta
+result = vta.compile(sys.argv[1], numerics="ort")
+for name, seconds in result.timings:
+    print(f"  {name:24}{seconds:7.3f} s")
+print(time.perf_counter() - start)
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "resnet18_int8.onnx"
+    build("resnet18", path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def compiled(model: Path) -> CompileResult:
+    return vta.compile(model, numerics="ort")
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return photos.crops(CROPS, 224, SEED)
+
+
+def test_everything_quantised_runs_on_vta(compiled: CompileResult):
+    package = compiled.package
+    assert package.exact
+    assert package.host_macs == 0
+    assert len(package.programs) == 1
+    ops = Counter(row.op.split("+")[0] for row in package.layers if row.where == "vta")
+    assert ops == {"conv2d": 20, "dense": 1, "max_pool2d": 1, "avg_pool2d": 1, "add": 8}
+    assert sum(row.macs for row in package.layers) == 1_814_073_344
+
+
+def test_compiles_in_time_from_an_empty_process(model: Path):
+    run = subprocess.run(
+        [sys.executable, "-c", _COMPILE, str(model)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=REPO,
+    )
+    *passes, seconds = run.stdout.splitlines()
+    print("\n".join(["", *passes]), f"\n  with imports: {float(seconds):.2f} s")
+    assert float(seconds) < COMPILE_LIMIT_S
+
+
+def test_no_hazards(compiled: CompileResult):
+    start = time.perf_counter()
+    (report,) = vta.check(compiled.package)
+    seconds = time.perf_counter() - start
+    print(f"\n{report.instructions} instructions checked in {seconds:.2f} s")
+    assert report.clean, [hazard.text for hazard in report.hazards[:3]]
+    assert seconds < CHECK_LIMIT_S
+
+
+@needs_exact_judge
+def test_layers_on_the_runtimes_own_inputs(
+    model: Path, compiled: CompileResult, images: np.ndarray
+):
+    config = compiled.package.config
+    tallies = compare_layers(compiled.graph, model, images[:LAYER_CROPS], config)
+    print()
+    print_by_operator(tallies)
+    assert sum(tally.op in ("conv2d", "dense") for tally in tallies.values()) == 21
+    check_tallies(tallies)
+
+
+@needs_exact_judge
+def test_same_classes_end_to_end(model: Path, compiled: CompileResult, images: np.ndarray):
+    executor, runtime = vta.load(compiled.package), Judge(model)
+    ours, theirs, seconds = [], [], []
+    for image in images:
+        outcome = executor.run({"image": image[None]})
+        seconds.append(outcome.wall_s)
+        ours.append(int(outcome.outputs["logits"].argmax()))
+        theirs.append(int(runtime.run({"image": image[None]})["logits"].argmax()))
+    print(
+        f"\n{CROPS} crops in {len(set(theirs))} classes; functional simulation took "
+        f"{np.median(seconds):.2f} s (median), {min(seconds):.2f} s at least"
+    )
+    assert len(set(theirs)) > CROPS // 4, "a network that sees no difference would prove little"
+    assert ours == theirs
