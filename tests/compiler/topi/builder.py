@@ -117,8 +117,10 @@ class CoreNet:
 
     def _bias(self, channels: int) -> str:
         reach = int(self.rng.choice([1, 2_000, 100_000, 1 << 31], p=[0.3, 0.4, 0.25, 0.05]))
-        data = self.rng.integers(-reach, reach, channels).astype(np.int32)
-        return self._constant(f"b{len(self.nodes)}", data)
+        data = self.rng.integers(-reach, reach, channels)
+        if reach == 1 << 31:  # sums wrap around
+            data = np.where(self.rng.random(channels) < 0.5, np.sign(data) * (reach - 2), data)
+        return self._constant(f"b{len(self.nodes)}", data.astype(np.int32))
 
     def requantize(
         self,
@@ -129,6 +131,7 @@ class CoreNet:
         mode: str = "double",
         per_channel: bool = False,
         shift_left: bool = False,
+        power_of_two: bool = False,
         clamp: Clamp = FULL,
     ) -> str:
         """Requantisation whose scale suits sums of `terms` products, or is far too high."""
@@ -136,6 +139,8 @@ class CoreNet:
         factors = self.rng.uniform(0.2, 3.0, count) / (40.0 * np.sqrt(terms))
         if shift_left:
             factors *= 2.0 ** self.rng.integers(6, 20, count)
+        if power_of_two:
+            factors = np.exp2(np.rint(np.log2(factors)))
         parts = [quantize_multiplier(float(f)) for f in factors]
         if mode == "float":
             scales: dict[str, Any] = {

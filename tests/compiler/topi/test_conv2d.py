@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compiler.graph.ir import Graph
 from tests.compiler.topi.builder import FULL, Clamp, CoreNet
 from tests.compiler.topi.checking import CONFIGS, check, examples
 
@@ -22,6 +24,7 @@ class Conv(NamedTuple):
     kernel: tuple[int, int]
     strides: tuple[int, int]
     pads: tuple[int, int, int, int]
+    groups: int
     zero_points: tuple[int, int]
     mode: str
     per_channel: bool
@@ -35,22 +38,33 @@ CLAMPS = st.just(FULL) | st.tuples(st.integers(-128, 0), st.integers(0, 127))
 
 
 @st.composite
-def convolutions(draw: st.DrawFn) -> Conv:
-    config = draw(st.sampled_from(sorted(CONFIGS)))
+def convolutions(
+    draw: st.DrawFn, configs: list[str], kernels: int, extents: int, blocks: int
+) -> Conv:
+    """Convolutions with kernels, images and channel counts up to these sizes."""
+    config = draw(st.sampled_from(configs))
     block = CONFIGS[config].block_out
-    kernel = draw(st.tuples(st.integers(1, 7), st.integers(1, 7)))
+    kernel = draw(st.tuples(st.integers(1, kernels), st.integers(1, kernels)))
     pads = tuple(draw(st.integers(0, k - 1)) for k in (*kernel, *kernel))
     least = [max(1, k - a - b) for k, a, b in zip(kernel, pads[:2], pads[2:], strict=True)]
-    size = [draw(st.integers(low, max(low, 9))) for low in least]
-    channels = st.integers(1, 2 * block + 3)
+    size = [draw(st.integers(low, max(low, extents))) for low in least]
+    channels = st.integers(1, blocks * block + 3)
+    inputs, outputs, groups = draw(channels), draw(channels), 1
+    match draw(st.sampled_from(["plain", "plain", "grouped", "depthwise"])):
+        case "grouped":
+            groups = draw(st.integers(1, 5))
+            inputs, outputs = -(-inputs // groups) * groups, -(-outputs // groups) * groups
+        case "depthwise":
+            groups, outputs = inputs, inputs * draw(st.integers(1, 2))
     return Conv(
         config,
         draw(st.sampled_from(["NHWC", "NCHW"])),
-        (draw(st.integers(1, 5)), draw(channels), size[0], size[1]),
-        draw(channels),
+        (draw(st.integers(1, 5 if extents < 10 else 2)), inputs, size[0], size[1]),
+        outputs,
         kernel,
         draw(st.tuples(st.integers(1, 3), st.integers(1, 3))),
         pads,  # type: ignore[arg-type]
+        groups,
         (draw(ZERO_POINTS), draw(ZERO_POINTS)),
         draw(st.sampled_from(["double", "single", "float"])),
         draw(st.booleans()),
@@ -60,8 +74,15 @@ def convolutions(draw: st.DrawFn) -> Conv:
     )
 
 
-def run(conv: Conv, **options: Any) -> None:
+def run(conv: Conv, runs: int = 2) -> None:
+    # Only memories made small for these tests may be too small for a single tile.
+    refusals = ("no tile of a",) if conv.config.startswith("small") else ()
     rng = np.random.default_rng(conv.seed)
+    graph = graph_of(conv, rng)
+    check(graph, CONFIGS[conv.config], rng, refusals=refusals, runs=runs)
+
+
+def graph_of(conv: Conv, rng: np.random.Generator, **requant: Any) -> Graph:
     net = CoreNet(rng, conv.layout)
     x = net.image(conv.shape, conv.zero_points[0])
     out = net.conv(
@@ -70,16 +91,52 @@ def run(conv: Conv, **options: Any) -> None:
         conv.kernel,
         conv.strides,
         conv.pads,
-        zero_point=conv.zero_points[1],
+        conv.groups,
+        conv.zero_points[1],
         mode=conv.mode,
         per_channel=conv.per_channel,
         shift_left=conv.shift_left,
         clamp=conv.clamp,
+        **requant,
     )
-    check(net.graph(out), CONFIGS[conv.config], rng, **options)
+    return net.graph(out)
 
 
 @examples(60)
-@given(convolutions())
+@given(convolutions(sorted(CONFIGS), kernels=7, extents=9, blocks=2))
 def test_convolution_of_any_shape(conv: Conv) -> None:
     run(conv)
+
+
+@examples(20)
+@given(convolutions(["tiny", "small8", "small16", "small4x8"], kernels=5, extents=19, blocks=4))
+def test_convolution_in_many_tiles(conv: Conv) -> None:
+    """Memories that hold a fraction of the operands: tiles, virtual threads, partial sums."""
+    run(conv, runs=1)
+
+
+@pytest.mark.parametrize("config", ["default", "mac64", "batch4"])
+@pytest.mark.parametrize(
+    ("shape", "channels", "kernel", "stride", "pad"),
+    [
+        ((1, 3, 64, 64), 32, 7, 2, 3),
+        ((1, 64, 28, 28), 64, 3, 1, 1),
+        ((1, 128, 7, 7), 256, 1, 1, 0),
+        ((2, 17, 37, 41), 33, 3, 1, 1),
+    ],
+)
+def test_layers_as_networks_have_them(
+    config: str,
+    shape: tuple[int, int, int, int],
+    channels: int,
+    kernel: int,
+    stride: int,
+    pad: int,
+    rng: np.random.Generator,
+) -> None:
+    net = CoreNet(rng)
+    x = net.image(shape, -128)
+    sizes = (kernel, kernel), (stride, stride), (pad,) * 4
+    out = net.conv(x, channels, *sizes, zero_point=5, per_channel=True)
+    compiled = check(net.graph(out), CONFIGS[config], rng, runs=1, repeats=1)
+    assert compiled.package.programs[0].macs > 0
