@@ -181,7 +181,10 @@ class Interpreter:
         source = self.arrays[src.buffer]
         dst_begin = [int(self.value(b)) for b in dst.begin]
         src_begin = [int(self.value(b)) for b in src.begin]
+        inside_of = {a: (self.value(low), self.value(high)) for a, low, high in stmt.clips}
         for step in product(*(range(e) for e in dst.extent)):
+            if not all(low <= step[a] < high for a, (low, high) in inside_of.items()):
+                continue
             where = [
                 b + (0 if axis is None else step[axis])
                 for b, axis in zip(src_begin, stmt.axes, strict=True)

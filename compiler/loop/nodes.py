@@ -121,12 +121,14 @@ class Copy(Stmt):
 
     Source positions outside the source buffer read as `pad` (loads only); without `pad` there are
     none. An int8 source into an int32 destination is sign-extended, the reverse keeps the low bits.
+    `clips` are (dst axis, low, high): only positions low <= p < high of the box are copied.
     """
 
     dst: Region
     src: Region
     axes: tuple[int | None, ...]
     pad: int | None = None
+    clips: tuple[tuple[int, Expr, Expr], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,8 +39,9 @@ def _lines(stmt: Stmt, depth: int) -> list[str]:
             return [f"{pad}alloc {buffer}", *_lines(body, depth)]
         case Store(buffer, indices, value):
             return [f"{pad}{buffer.name}[{', '.join(map(str, indices))}] = {value}"]
-        case Copy(dst, src, _, fill):
+        case Copy(dst, src, _, fill, clips):
             note = "" if fill is None else f" pad {fill}"
+            note += "".join(f" axis {a} from {low} to {high}" for a, low, high in clips)
             return [f"{pad}copy {_region(dst)} <- {_region(src)}{note}"]
         case Apply(op, dst, srcs, attrs):
             parts = [*map(_access, srcs), *(f"{k}={v}" for k, v in attrs)]

@@ -61,7 +61,10 @@ def map_exprs(stmt: Stmt, rule: Callable[[Expr], Expr]) -> Stmt:
                 return If(rule(cond), then, loc=part.loc)
             case Copy():
                 return replace(
-                    part, dst=_map_region(part.dst, rule), src=_map_region(part.src, rule)
+                    part,
+                    dst=_map_region(part.dst, rule),
+                    src=_map_region(part.src, rule),
+                    clips=tuple((axis, rule(low), rule(high)) for axis, low, high in part.clips),
                 )
             case Apply():
                 srcs = tuple(_map_access(s, rule) for s in part.srcs)

@@ -108,9 +108,12 @@ def _exprs(stmt: Stmt) -> Iterator[Expr]:
         case Store(_, indices, value):
             yield from indices
             yield value
-        case Copy(dst, src):
+        case Copy(dst, src, clips=clips):
             yield from dst.begin
             yield from src.begin
+            for _, low, high in clips:
+                yield low
+                yield high
         case Apply(_, dst, srcs):
             yield from dst.indices
             for access in srcs:

@@ -7,7 +7,7 @@ each iteration only evaluates them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compiler.errors import LoweringError
 from compiler.loop.arith import Affine, affine, evaluate, simplify
@@ -91,16 +91,34 @@ class _Emitter:
                 [affine(simplify(e)) for e in copy.dst.begin],
                 [affine(simplify(e)) for e in copy.src.begin],
             )
-        dst, src = self.begins[copy]
+        forms = self.begins[copy]
         side = copy.dst if copy.src.buffer.scope == "dram" else copy.src
-        insns, operand = lower_copy(
-            copy,
-            [self._value(form) for form in dst],
-            [self._value(form) for form in src],
-            self.offsets[side.buffer],
-            self.config,
-        )
+        dst, src = ([self._value(form) for form in begin] for begin in forms)
+        clipped = self._clipped(copy, dst, src) if copy.clips else copy
+        if clipped is None:
+            return
+        insns, operand = lower_copy(clipped, dst, src, self.offsets[side.buffer], self.config)
         self.tasks.extend(Task(insn, operand, loc=copy.loc) for insn in insns)
+
+    def _clipped(self, copy: Copy, dst: list[int], src: list[int]) -> Copy | None:
+        """The part of a box that is copied, or None; `dst` and `src` are moved to its begin."""
+        to, source = list(copy.dst.extent), list(copy.src.extent)
+        for axis, low, high in copy.clips:
+            first = max(0, evaluate(low, self.values))
+            to[axis] = min(copy.dst.extent[axis], evaluate(high, self.values)) - first
+            if to[axis] <= 0:
+                return None
+            dst[axis] += first
+            for position, along in enumerate(copy.axes):
+                if along == axis:
+                    src[position] += first
+                    source[position] = to[axis]
+        return replace(
+            copy,
+            dst=replace(copy.dst, extent=tuple(to)),
+            src=replace(copy.src, extent=tuple(source)),
+            clips=(),
+        )
 
     def _steps(self, stmt: Stmt, loops: Sequence[For], core: Apply) -> None:
         if core.op not in UNITS:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from compiler.errors import LoweringError
 from compiler.loop.arith import affine, equal
-from compiler.loop.expr import Binary, Call, Const, Expr, Read, Var, same
-from compiler.loop.nodes import Access, Apply, For, Func, Stmt, Store, seq
+from compiler.loop.expr import Binary, Call, Const, Expr, Read, Var, free_vars, same
+from compiler.loop.nodes import Access, Apply, For, Func, If, Stmt, Store, seq
 from compiler.loop.rewrite import map_children, nest_of, wrap_loops
 from compiler.loop.units import ALU, ALU_IMM, REQ, RESET
 from vta_hw.spec.config import VtaConfig
@@ -36,10 +36,13 @@ def inject_alu(func: Func, config: VtaConfig) -> Func:
 
 
 def _visit(stmt: Stmt, block: tuple[int, int]) -> Stmt:
-    if isinstance(stmt, For | Store):
+    if isinstance(stmt, For | Store | If):
         loops, core = nest_of(stmt)
+        guard = core.cond if isinstance(core, If) else None
+        if isinstance(core, If):
+            core = core.then
         if isinstance(core, Store) and core.buffer.scope == "acc":
-            return _Nest(loops, core, block).lower()
+            return _Nest(loops, core, block, guard).lower()
         if isinstance(core, Store):
             raise LoweringError(
                 f"stage {core.loc!r} is scalar code on {core.buffer.scope!r}, which no VTA unit "
@@ -56,20 +59,29 @@ class _Step:
 
 
 class _Nest:
-    """One nest around one store into ACC."""
+    """One nest around one store into ACC, guarded where tiles leave a remainder."""
 
-    def __init__(self, loops: list[For], core: Store, block: tuple[int, int]) -> None:
-        self.core, self.loc = core, core.loc
+    def __init__(
+        self, loops: list[For], core: Store, block: tuple[int, int], guard: Expr | None = None
+    ) -> None:
+        self.core, self.loc, self.guard = core, core.loc, guard
         self.lanes = self._lanes(loops, block)
         self.loops = [loop for loop in loops if loop.var not in self.lanes]
         self.dst = self._element(Read(core.buffer, core.indices))
+        if guard is not None and free_vars(guard) & self.lanes:
+            raise LoweringError(
+                f"ALU stage {self.loc!r}: the guard {guard} is for some lanes of an ACC element "
+                f"only, but a step computes all of them; leave the lane loops whole"
+            )
 
     def lower(self) -> Stmt:
         """A nest per operation, in order."""
         steps = self._steps(self.core.value)
         out: list[Stmt] = []
         for step in steps:
-            apply = Apply(step.op, self.dst, step.srcs, step.attrs, loc=self.loc)
+            apply: Stmt = Apply(step.op, self.dst, step.srcs, step.attrs, loc=self.loc)
+            if self.guard is not None:
+                apply = If(self.guard, apply, loc=self.loc)
             out.append(wrap_loops(self.loops, apply))
         return seq(out, self.loc)
 

@@ -1,13 +1,29 @@
 """Loop nests that copy between DRAM and a scratchpad -> box copies.
 
-A load may select a pad value outside the source's shape; the condition must say exactly that.
+A load may select a pad value outside the source's shape; the condition must say exactly that. A
+guard around the transfer, where tiles leave a remainder, clips the box.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from compiler.errors import LoweringError
-from compiler.loop.arith import Affine, affine, equal
-from compiler.loop.expr import Both, Cast, Compare, Const, Expr, Read, Select, Var, free_vars, reads
+from compiler.loop.arith import Affine, affine, equal, simplify
+from compiler.loop.expr import (
+    Both,
+    Cast,
+    Compare,
+    Const,
+    Expr,
+    Read,
+    Select,
+    Var,
+    binary,
+    both,
+    free_vars,
+    reads,
+)
 from compiler.loop.nodes import Copy, For, Func, If, Region, Stmt, Store
 from compiler.loop.rewrite import map_children, nest_of, wrap_loops
 
@@ -18,25 +34,31 @@ def inject_dma(func: Func) -> Func:
 
 
 def _visit(stmt: Stmt) -> Stmt:
-    if isinstance(stmt, For | Store):
+    if isinstance(stmt, For | Store | If):
         loops, core = nest_of(stmt)
+        guard = core.cond if isinstance(core, If) else None
+        if isinstance(core, If):
+            core = core.then
         if isinstance(core, Store) and _crosses(core):
-            kept = _kept_loops(loops)
-            return wrap_loops(loops[:kept], _copy(loops[kept:], core))
-    if isinstance(stmt, If):
-        _, core = nest_of(stmt.then)
-        if isinstance(core, Store) and _crosses(core):
-            raise LoweringError(
-                f"DMA of {core.loc!r}: a transfer moves a whole box and cannot be guarded by "
-                f"{stmt.cond}; choose tile sizes that divide the extents"
-            )
+            kept = _kept_loops(loops, core)
+            return wrap_loops(loops[:kept], _copy(loops[kept:], core, guard))
     return map_children(stmt, _visit)
 
 
-def _kept_loops(loops: list[For]) -> int:
-    """How many loops stay around the transfer: those that a schedule wants apart, and outer ones"""
-    marked = [n for n, loop in enumerate(loops) if loop.kind in ("vthread", "unroll")]
-    return marked[-1] + 1 if marked else 0
+def _kept_loops(loops: list[For], core: Store) -> int:
+    """How many loops stay around the transfer: those that a schedule wants apart, and outer ones.
+
+    Apart are marked loops, and the outer loops of a split (i.o * 4 + i.i).
+    """
+    position = {loop.var: n for n, loop in enumerate(loops)}
+    kept = [n + 1 for n, loop in enumerate(loops) if loop.kind in ("vthread", "unroll")]
+    sources = [index for read in reads(core.value) for index in read.indices]
+    for index in (*core.indices, *sources):
+        moving = [(c, position[t]) for t, c in affine(index).terms if t in position]
+        steps = sorted(c for c, _ in moving)
+        if steps[:1] == [1] and len(set(steps)) == len(steps):
+            kept += [n + 1 for c, n in moving if c > 1]
+    return max(kept, default=0)
 
 
 def _crosses(core: Store) -> bool:
@@ -45,7 +67,7 @@ def _crosses(core: Store) -> bool:
     return core.buffer.scope == "dram" or any(in_dram)
 
 
-def _copy(loops: list[For], core: Store) -> Stmt:
+def _copy(loops: list[For], core: Store, guard: Expr | None = None) -> Stmt:
     value, condition, pad = core.value, None, None
     converted = isinstance(value, Cast)
     if isinstance(value, Cast):
@@ -82,7 +104,44 @@ def _copy(loops: list[For], core: Store) -> Stmt:
         axes.append(None if var is None else dst_axis[var])
     if condition is not None:
         _check_condition(condition, value, core.loc)
-    return Copy(dst, src, tuple(axes), pad, loc=core.loc)
+    copy = Copy(dst, src, tuple(axes), pad, loc=core.loc)
+    return copy if guard is None else _clipped(copy, guard, dst_axis, extent_of)
+
+
+def _clipped(copy: Copy, guard: Expr, dst_axis: dict[Var, int], extent_of: dict[Var, int]) -> Stmt:
+    """The copy of those positions for which the guard holds; each conjunct bounds one axis."""
+    bounds: dict[int, tuple[Expr, Expr]] = {}
+    whole: list[Expr] = []
+    for part in _conjuncts(guard):
+        form = affine(part.a - part.b) if isinstance(part, Compare) else affine(part)
+        moving = [(t, c) for t, c in form.terms if free_vars(t) & extent_of.keys()]
+        if not moving:
+            whole.append(part)
+            continue
+        var, step = moving[0]
+        known = isinstance(part, Compare) and part.op in ("<", ">=")
+        if len(moving) > 1 or step != 1 or not isinstance(var, Var) or not known:
+            raise LoweringError(
+                f"DMA of {copy.loc!r}: the guard {part} of a transfer must bound one of its loops; "
+                f"choose tile sizes that divide the extents"
+            )
+        limit = simplify(Const(0) - form.without({var}).to_expr())
+        axis = dst_axis[var]
+        low, high = bounds.get(axis, (Const(0), Const(copy.dst.extent[axis])))
+        assert isinstance(part, Compare)
+        if part.op == "<":
+            bounds[axis] = low, binary("min", high, limit)
+        else:
+            bounds[axis] = binary("max", low, limit), high
+    clips = tuple((axis, low, high) for axis, (low, high) in sorted(bounds.items()))
+    clipped = replace(copy, clips=clips)
+    return If(both(*whole), clipped, loc=copy.loc) if whole else clipped
+
+
+def _conjuncts(condition: Expr) -> list[Expr]:
+    if isinstance(condition, Both):
+        return [*_conjuncts(condition.a), *_conjuncts(condition.b)]
+    return [condition]
 
 
 def _moving(form: Affine, extent_of: dict[Var, int], loc: str) -> Var | None:

@@ -26,6 +26,7 @@ from compiler.loop.expr import (
     transform,
 )
 from compiler.loop.nodes import Alloc, Buffer, For, Func, If, Stmt, Store, seq
+from compiler.loop.scopes import MEMORY
 from compiler.te.schedule import Fuse, Schedule, Split, Stage
 from compiler.te.tensor import Axis, Tensor
 
@@ -101,7 +102,8 @@ class _Lowering:
             assert axis.extent is not None
             self.extent[axis] = axis.extent
         self._resolve_loops(stage)
-        self.guards[stage] += self._outside(stage, begin, extents)
+        if not self._stays_on_chip(stage):
+            self.guards[stage] += self._outside(stage, begin, extents)
 
     def _half(self, stage: Stage) -> tuple[Expr, ...]:
         """The leading index of a double-buffered tensor: the parity of the loop around it."""
@@ -128,6 +130,15 @@ class _Lowering:
                 f"stage {stage.name!r} is computed at loop {axis.name!r} of {target.name!r}, which "
                 f"was split or fused afterwards into {names}; use compute_at last"
             )
+
+    def _stays_on_chip(self, stage: Stage) -> bool:
+        """Whether a stage only computes from scratchpads into one.
+
+        Then it may compute more than there is, where a tile stands out: nothing reads the rest.
+        """
+        scopes = {s.tensor: s.scope for s in self.stages}
+        sources = [scopes.get(read.source, "dram") for read in reads(stage.body)]
+        return all(scope in MEMORY for scope in (stage.scope, *sources))
 
     def _outside(
         self, stage: Stage, begin: Sequence[Expr], extents: Sequence[int]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from compiler.loop.arith import equal
 from compiler.loop.expr import Expr, Read, children, reads
-from compiler.loop.nodes import Alloc, Apply, Buffer, Copy, For, Func, Stmt, Store, walk
+from compiler.loop.nodes import Alloc, Apply, Buffer, Copy, For, Func, If, Stmt, Store, walk
 from compiler.loop.rewrite import map_children, nest_of, substitute_buffers
 
 
@@ -30,6 +30,8 @@ def _find(body: Stmt) -> tuple[Buffer, Buffer] | None:
         if not isinstance(stmt, For | Store):
             continue
         _, core = nest_of(stmt)
+        if isinstance(core, If):
+            core = core.then
         if not isinstance(core, Store) or core.buffer.scope != "acc":
             continue
         operand = _first_operand(core.value)

@@ -17,12 +17,12 @@ from compiler.topi.gemm_intrin import gemm_intrin
 # ---------------
 # GEMM multiplies blocks: one step takes BATCH x BLOCK_IN activations and BLOCK_OUT x BLOCK_IN
 # weights, both int8, and adds their product to BATCH x BLOCK_OUT accumulators. A matrix is stored
-# as blocks, so that each of them is contiguous. Here x is 8 x 32, w is 32 x 32 (transposed: rows
+# as blocks, so that each of them is contiguous. Here x is 4 x 32, w is 32 x 32 (transposed: rows
 # are outputs), in blocks of 1 x 8 and 8 x 8.
 
 config = vta.config("mac64")
 BATCH, IN, OUT = config.batch, config.block_in, config.block_out
-ROWS, DEPTH, COLUMNS = 8, 4, 4
+ROWS, DEPTH, COLUMNS = 4, 4, 4
 
 x = te.placeholder((ROWS, DEPTH, BATCH, IN), "int8", "x")
 w = te.placeholder((COLUMNS, DEPTH, OUT, IN), "int8", "w")
@@ -66,19 +66,19 @@ show(s, "default")
 
 # 3. tile
 # -------
-# We compute y in tiles of 4 rows and 2 blocks of columns. `tile` is two splits and a reorder: the
+# We compute y in tiles of 2 rows and 2 blocks of columns. `tile` is two splits and a reorder: the
 # loops over tiles (`.o`) go outside, those within a tile (`.i`) inside. What is computed stays the
 # same, only the order of the last stage has changed.
 
 m, n, b, o = s[y].axes
-m_o, n_o, m_i, n_i = s[y].tile(m, n, 4, 2)
+m_o, n_o, m_i, n_i = s[y].tile(m, n, 2, 2)
 show(s, "tiled")
 
 # 4. compute_at
 # -------------
 # So far all of `acc` is computed before the first tile. `compute_at` moves the computation into the
 # loop over tiles. The compiler works out which part of `acc` a tile reads, and computes that:
-# the buffer shrinks from [8, 4, 1, 8] to [4, 2, 1, 8].
+# the buffer shrinks from [4, 4, 1, 8] to [2, 2, 1, 8].
 
 s[acc].compute_at(s[y], n_o)
 show(s, "attached")
@@ -133,7 +133,7 @@ programs = {"caches hold all": vta.build(s, PARAMS, config, "all")}
 # 10. compute_at, for the caches
 # -----------------------------
 # Real matrices do not fit the chip. With the caches computed inside the loop over k.o, each step of
-# that loop loads just what it needs: 8 blocks of x and 4 of w. The price: each block is loaded as
+# that loop loads just what it needs: 4 blocks of x and 4 of w. The price: each block is loaded as
 # often as a tile needs it.
 
 s[x_inp].compute_at(s[acc], k_o)
@@ -168,7 +168,7 @@ def by_column() -> te.Schedule:
     x_inp, w_wgt = s.cache_read(x, "inp", [acc]), s.cache_read(w, "wgt", [acc])
     s[acc].set_scope("acc")
     m, n, _, _ = s[y].axes
-    m_o, n_o, m_i, n_i = s[y].tile(m, n, 4, 2)
+    m_o, n_o, m_i, n_i = s[y].tile(m, n, 2, 2)
     s[y].reorder(n_o, m_o, m_i, n_i)
     s[y].vthread(m_o)
     s[acc].compute_at(s[y], m_o)

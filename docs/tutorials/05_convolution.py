@@ -217,5 +217,5 @@ assert cycles[2] < cycles[1]
 # The same bytes, the same multiplications, the same result to the bit. The transfers are still
 # there, but computation waits for the first of them only. Two threads are enough to hide what takes
 # less time than the computation; more of them have nothing left to hide, take memory, and need
-# longer to get going and to drain: four tiles are zeroed before the first is summed up, and four are
-# stored after the last.
+# longer to get going and to drain: four tiles are zeroed before the first is summed up, and four
+# are stored after the last.

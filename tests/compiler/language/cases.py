@@ -88,6 +88,13 @@ def _draw_threads(rng: np.random.Generator, axes: int, most: int) -> list[tuple[
     return [(int(axis), int(rng.integers(1, most + 1))) for axis in chosen]
 
 
+def _leave_remainders(sizes: list[int], rng: np.random.Generator) -> None:
+    """Now and then, sizes that tiles and threads do not divide."""
+    for axis, size in enumerate(sizes):
+        if rng.random() < 0.4:
+            sizes[axis] -= int(rng.integers(min(3, size)))
+
+
 def vector_add(rng: np.random.Generator, config: VtaConfig) -> Case:
     """out = low byte of (x + y) * 3, elements in tiles, ALU alone."""
     threads = _draw_threads(rng, 2, 4)
@@ -95,6 +102,7 @@ def vector_add(rng: np.random.Generator, config: VtaConfig) -> Case:
     sizes = [tile * int(rng.integers(1, 3)), int(rng.integers(1, 5))]
     for axis, count in threads:
         sizes[axis] *= count
+    _leave_remainders(sizes, rng)
     shape = (*sizes, config.batch, config.block_out)
     x, y = te.placeholder(shape, "int32", "x"), te.placeholder(shape, "int8", "y")
     wide = te.compute(shape, lambda i, j, b, o: y(i, j, b, o).astype("int32"), "wide")
@@ -136,6 +144,7 @@ def matmul(rng: np.random.Generator, config: VtaConfig) -> Case:
     sizes = [tile[n] * int(rng.integers(1, 3)) for n in range(2)]
     for axis, count in threads:
         sizes[axis] *= count
+    _leave_remainders(sizes, rng)
     depth, step = int(rng.integers(1, 4)), int(rng.integers(1, 3))
     rows, columns = sizes
     depth *= step
@@ -166,6 +175,7 @@ def conv2d(rng: np.random.Generator, config: VtaConfig) -> Case:
     sizes = list(tile)
     for axis, count in threads:
         sizes[axis] *= count
+    _leave_remainders(sizes, rng)
     channels, height, width = sizes
     kh, kw = (int(v) for v in rng.integers(1, 4, 2))
     stride = int(rng.integers(1, 3))

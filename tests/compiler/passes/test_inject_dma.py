@@ -8,8 +8,8 @@ import pytest
 
 from compiler import te
 from compiler.errors import LoweringError
-from compiler.loop.expr import both, compare
-from compiler.loop.nodes import Copy, Func, walk
+from compiler.loop.expr import Read, both, compare
+from compiler.loop.nodes import Alloc, Buffer, Copy, For, Func, If, Store, walk
 from compiler.passes.inject_dma import inject_dma
 from compiler.passes.lower_schedule import lower_schedule
 from tests.compiler.kernels import KERNELS
@@ -154,7 +154,7 @@ def test_a_store_cannot_pad() -> None:
         inject_dma(lower_schedule(s, (x, out), "f"))
 
 
-def test_a_transfer_is_not_guarded() -> None:
+def test_a_guard_clips_the_box() -> None:
     x = te.placeholder((7, 1, 4), "int8", "x")
     stage = te.compute(x.shape, lambda *at: x(*at).astype("int32"), "stage")
     out = te.compute(x.shape, lambda *at: stage(*at).astype("int8"), "out")
@@ -162,8 +162,22 @@ def test_a_transfer_is_not_guarded() -> None:
     s[stage].set_scope("acc")
     outer, _ = s[out].split(s[out].axes[0], 2)
     s[stage].compute_at(s[out], outer)
+    func = inject_dma(lower_schedule(s, (x, out), "f"))
+    clips = [stmt.clips for stmt in walk(func.body) if isinstance(stmt, Copy)]
+    assert [[(axis, str(low), str(high)) for axis, low, high in clip] for clip in clips] == [
+        [(0, "0", "min(2, i0.o*-2 + 7)")],
+        [(0, "0", "min(2, i0.o*-2 + 7)")],
+    ]
+
+
+def test_a_guard_bounds_one_loop() -> None:
+    x, acc = Buffer("x", (8, 1, 4), "int32"), Buffer("acc", (8, 1, 4), "int32", "acc")
+    i, o = te.Var("i"), te.Var("o")
+    at = (i, te.Const(0), o)
+    load = If(compare("<", i + o, 9), Store(acc, at, Read(x, at), loc="load"))
+    func = Func("f", (x,), Alloc(acc, For(i, 8, For(o, 4, load))))
     with refused(
-        "DMA of 'stage': a transfer moves a whole box and cannot be guarded by i0.o*2 + i0 < 7; "
-        "choose tile sizes that divide the extents"
+        "DMA of 'load': the guard i + o < 9 of a transfer must bound one of its loops; choose tile "
+        "sizes that divide the extents"
     ):
-        inject_dma(lower_schedule(s, (x, out), "f"))
+        inject_dma(func)
