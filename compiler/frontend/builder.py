@@ -58,6 +58,12 @@ class GraphBuilder:
         """Type of a declared tensor."""
         return self._tensors[name].type
 
+    def data_of(self, name: str) -> Array:
+        """The value of a constant."""
+        data = self._tensors[name].data
+        assert data is not None, f"{name!r} is a constant"
+        return data
+
     def set_quant(self, name: str, quant: Quant) -> None:
         """Complete the type of a tensor that was declared without quantisation."""
         tensor = self._tensors[name]

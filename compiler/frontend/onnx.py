@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from compiler.errors import FrontendError
+from compiler.frontend import onnx_fold, onnx_pools, onnx_shapes
 from compiler.frontend.builder import Array, GraphBuilder, Unsupported
 from compiler.frontend.onnx_file import OnnxFile, OnnxNode, read_tensor
 from compiler.frontend.onnx_layers import (
@@ -25,7 +26,6 @@ from compiler.frontend.onnx_layers import (
     qlinear_add,
     qlinear_conv,
     qlinear_matmul,
-    window_attrs,
 )
 from compiler.frontend.onnx_values import (
     Constant,
@@ -111,36 +111,30 @@ def _dequantize_linear(scope: Scope, node: OnnxNode) -> Value:
     raise Unsupported(f"it dequantises {node.inputs[0]!r}, which holds no integers")
 
 
-# -- operators on values of either form ----------------------------------------------------------
-
-
-def _moved(scope: Scope, node: OnnxNode, op: str, name: str, attrs: Mapping[str, Any]) -> Value:
-    """An operator that keeps the quantisation: at once on integers, later on their float view."""
-    pending = Pending(op, (name,), attrs, node.source, keep=name)
-    if isinstance(scope.value(node, 0), Quantised):
-        type_ = scope.builder.type_of(name)
-        dtype = type_.source_dtype or type_.dtype
-        return scope.emit(pending, node.outputs[0], type_.quant, dtype)
-    return pending
-
-
-def _either(scope: Scope, node: OnnxNode) -> str:
-    """Name of the first operand, an int8 tensor or its float view."""
-    value = scope.value(node, 0)
-    return value.name if isinstance(value, Quantised) else activation(scope, node, 0)
+# -- operators on the float view -----------------------------------------------------------------
 
 
 def _add(scope: Scope, node: OnnxNode) -> Value:
+    values = [scope.value(node, position) for position in (0, 1)]
+    for value, other in (values, values[::-1]):
+        real = onnx_fold.real_constant(other)
+        if isinstance(value, Pending) and onnx_fold.is_layer(value) and real is not None:
+            return onnx_fold.add_bias(scope, value, real)
     names = (activation(scope, node, 0), activation(scope, node, 1))
     return Pending("qnn.add", names, {"activation": "none"}, node.source)
 
 
-def _relu(scope: Scope, node: OnnxNode) -> Value:
+def _bounded(scope: Scope, node: OnnxNode, least: float, greatest: float) -> Value:
+    """The operand between two bounds; what that means is seen when it is quantised."""
     value = scope.value(node, 0)
-    if isinstance(value, Pending):
-        return value.within(0.0, math.inf)
-    name = activation(scope, node, 0)
-    return _moved(scope, node, "qnn.clip", name, {"activation": "relu"})
+    if not isinstance(value, Pending):
+        name = activation(scope, node, 0)
+        value = Pending("reshape", (name,), _same_shape(scope, name), node.source, name)
+    return value.within(least, greatest)
+
+
+def _relu(scope: Scope, node: OnnxNode) -> Value:
+    return _bounded(scope, node, 0.0, math.inf)
 
 
 def _clip(scope: Scope, node: OnnxNode) -> Value:
@@ -152,74 +146,9 @@ def _clip(scope: Scope, node: OnnxNode) -> Value:
             if limit.size != 1:
                 raise Unsupported("its bounds must be single numbers")
             bounds[index] = float(limit.reshape(-1)[0])
-    value = scope.value(node, 0)
-    if isinstance(value, Pending):
-        return value.within(*bounds)
-    name = activation(scope, node, 0)
-    same = Pending("reshape", (name,), _same_shape(scope, name), node.source, keep=name)
-    return same.within(*bounds)
-
-
-def _pool(
-    scope: Scope, node: OnnxNode, op: str, kernel: tuple[int, int], attrs: Mapping[str, Any]
-) -> Value:
-    name = _either(scope, node)
-    window = window_attrs(node, scope.builder.type_of(name).shape, kernel)
-    if node.integer("ceil_mode", 0) or window.pop("dilation") != (1, 1):
-        raise Unsupported("ceil_mode must be 0 and dilations 1")
-    if len([o for o in node.outputs if o]) != 1:
-        raise Unsupported("it must have 1 output")
-    attrs = {"kernel": kernel, **window, "layout": "NCHW", "activation": "none", **attrs}
-    if op == "qnn.max_pool2d":
-        return _moved(scope, node, op, name, attrs)
-    if isinstance(scope.value(node, 0), Quantised):
-        raise Unsupported("an average of integers needs their quantisation; use the QDQ form")
-    return Pending(op, (name,), attrs, node.source)
-
-
-def _max_pool(scope: Scope, node: OnnxNode) -> Value:
-    kernel = node.integers("kernel_shape", (0, 0))
-    return _pool(scope, node, "qnn.max_pool2d", (kernel[0], kernel[1]), {})
-
-
-def _average_pool(scope: Scope, node: OnnxNode) -> Value:
-    kernel = node.integers("kernel_shape", (0, 0))
-    border = bool(node.integer("count_include_pad", 0))
-    attrs = {"count_include_pad": border}
-    return _pool(scope, node, "qnn.avg_pool2d", (kernel[0], kernel[1]), attrs)
-
-
-def _global_average_pool(scope: Scope, node: OnnxNode) -> Value:
-    shape = scope.builder.type_of(activation(scope, node, 0)).shape
-    if len(shape) != 4:
-        raise Unsupported(f"its operand must have 4 axes, not the shape {shape}")
-    attrs = {"count_include_pad": False}
-    return _pool(scope, node, "qnn.avg_pool2d", (shape[2], shape[3]), attrs)
-
-
-def _flatten(scope: Scope, node: OnnxNode) -> Value:
-    name = _either(scope, node)
-    shape = scope.builder.type_of(name).shape
-    axis = node.integer("axis", 1)
-    if not -len(shape) <= axis <= len(shape):
-        raise Unsupported(f"axis {axis} does not fit the shape {shape}")
-    axis = axis + len(shape) if axis < 0 else axis
-    flat = (math.prod(shape[:axis]), math.prod(shape[axis:]))
-    return _moved(scope, node, "reshape", name, {"shape": flat})
-
-
-def _reshape(scope: Scope, node: OnnxNode) -> Value:
-    name = _either(scope, node)
-    old = scope.builder.type_of(name).shape
-    wanted = [int(v) for v in scope.constant(node, 1, "shape").reshape(-1)]
-    if not node.integer("allowzero", 0):
-        wanted = [old[i] if v == 0 and i < len(old) else v for i, v in enumerate(wanted)]
-    if wanted.count(-1) == 1:
-        rest = math.prod(v for v in wanted if v != -1)
-        if rest < 1 or math.prod(old) % rest:
-            raise Unsupported(f"the shape {old} cannot become {wanted}")
-        wanted[wanted.index(-1)] = math.prod(old) // rest
-    return _moved(scope, node, "reshape", name, {"shape": tuple(wanted)})
+    if not bounds[0] <= bounds[1]:
+        raise Unsupported(f"its bounds {bounds[0]:g} and {bounds[1]:g} must be in order")
+    return _bounded(scope, node, bounds[0], bounds[1])
 
 
 def _softmax(scope: Scope, node: OnnxNode) -> Value:
@@ -233,7 +162,13 @@ def _softmax(scope: Scope, node: OnnxNode) -> Value:
 def _constant(scope: Scope, node: OnnxNode) -> Value:
     tensor = node.tensor("value")
     if tensor is None:
-        raise Unsupported("its value must be a tensor")
+        for name, read in (("value_float", node.real), ("value_int", node.integer)):
+            if name in node.attributes:
+                kind = np.float32 if name == "value_float" else np.int64
+                return Constant(node.outputs[0], np.array(read(name, 0), kind))
+        if "value_ints" in node.attributes:
+            return Constant(node.outputs[0], np.array(node.integers("value_ints", ()), np.int64))
+        raise Unsupported("its value must be a tensor, a number or a list of integers")
     try:
         return Constant(node.outputs[0], read_tensor(tensor))
     except FrontendError as error:
@@ -248,25 +183,38 @@ Importer = Callable[[Scope, OnnxNode], Value]
 
 IMPORTERS: Mapping[str, Importer] = {
     "Add": _add,
-    "AveragePool": _average_pool,
+    "AveragePool": onnx_pools.average_pool,
+    "BatchNormalization": onnx_fold.batch_normalization,
+    "Cast": onnx_shapes.cast,
     "Clip": _clip,
+    "Concat": onnx_shapes.concat,
     "Constant": _constant,
     "Conv": conv,
     "DequantizeLinear": _dequantize_linear,
-    "Flatten": _flatten,
+    "Dropout": onnx_shapes.dropout,
+    "Flatten": onnx_shapes.flatten,
+    "Gather": onnx_shapes.gather,
     "Gemm": gemm,
-    "GlobalAveragePool": _global_average_pool,
+    "GlobalAveragePool": onnx_pools.global_average_pool,
     "Identity": _identity,
     "MatMul": matmul,
-    "MaxPool": _max_pool,
+    "MaxPool": onnx_pools.max_pool,
+    "Pad": onnx_shapes.pad,
     "QLinearConv": qlinear_conv,
     "QLinearMatMul": qlinear_matmul,
     "QuantizeLinear": _quantize_linear,
+    "ReduceMean": onnx_pools.reduce_mean,
     "Relu": _relu,
-    "Reshape": _reshape,
+    "Reshape": onnx_shapes.reshape,
+    "Shape": onnx_shapes.shape_of,
     "Softmax": _softmax,
+    "Squeeze": onnx_shapes.squeeze,
+    "Unsqueeze": onnx_shapes.unsqueeze,
     "com.microsoft.QGemm": qgemm,
     "com.microsoft.QLinearAdd": qlinear_add,
+    "com.microsoft.QLinearAveragePool": onnx_pools.qlinear_average_pool,
+    "com.microsoft.QLinearConcat": onnx_shapes.qlinear_concat,
+    "com.microsoft.QLinearGlobalAveragePool": onnx_pools.qlinear_global_average_pool,
 }
 
 
@@ -325,9 +273,7 @@ def _graph_output(scope: Scope, name: str) -> str:
     value = scope.values.get(name)
     match value:
         case Dequantised(source):
-            type_ = scope.builder.type_of(source)
-            scope.builder.declare(name, TensorType(type_.shape, "float32", None, type_.layout))
-            scope.builder.emit("dequantize", [source], name, {}, f"output {name!r}")
+            _dequantised_output(scope, source, name, name)
         case Quantised(source):
             if source != name:
                 scope.builder.declare(name, scope.builder.type_of(source))
@@ -335,10 +281,36 @@ def _graph_output(scope: Scope, name: str) -> str:
                 scope.builder.emit("reshape", [source], name, view, f"output {name!r}")
         case Missing():
             pass
-        case Pending(_, _, _, source):
-            scope.builder.miss(source, f"its result {name!r} is returned without being quantised")
+        case Pending():
+            try:
+                _float_output(scope, value, name)
+            except Unsupported as error:
+                scope.builder.miss(value.source, str(error))
         case _:
             raise scope.builder.error(
                 f"output {name!r} is not computed by a quantised operator; export it again"
             )
     return name
+
+
+def _dequantised_output(scope: Scope, source: str, name: str, output: str) -> None:
+    """A float32 tensor `name` of what the int8 tensor `source` stands for."""
+    type_ = scope.builder.type_of(source)
+    scope.builder.declare(name, TensorType(type_.shape, "float32", None, type_.layout))
+    scope.builder.emit("dequantize", [source], name, {}, f"output {output!r}")
+
+
+def _float_output(scope: Scope, value: Pending, name: str) -> None:
+    """A result that is returned without being quantised: moved values, or a softmax, are fine."""
+    bounded = value.range != (-math.inf, math.inf)
+    if value.op == "qnn.softmax" and not bounded:
+        given = f"{name}:input"
+        _dequantised_output(scope, value.inputs[0], given, name)
+        scope.builder.declare(name, scope.builder.type_of(given))
+        scope.builder.emit("softmax_float", [given], name, {}, value.source)
+    elif value.keep is not None and not bounded:
+        type_ = scope.builder.type_of(value.keep)
+        held = scope.emit(value, f"{name}:held", type_.quant, type_.source_dtype or "int8")
+        _dequantised_output(scope, held.name, name, name)
+    else:
+        raise Unsupported(f"its result {name!r} is returned without being quantised")

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from compiler.frontend.builder import Unsupported, check_bias_scale, same_padding
+from compiler.frontend.builder import Array, Unsupported, check_bias_scale, same_padding
 from compiler.frontend.onnx_file import OnnxNode
 from compiler.frontend.onnx_values import (
     Constant,
     Dequantised,
     Pending,
     QuantConstant,
+    Quantised,
     Scope,
     Value,
     held_data,
@@ -32,6 +33,12 @@ def activation(scope: Scope, node: OnnxNode, position: int) -> str:
             f"its operand {node.inputs[position]!r} is not quantised; quantise the model in full"
         )
     return value.name
+
+
+def either(scope: Scope, node: OnnxNode) -> str:
+    """Name of the first operand, an int8 tensor or its float view."""
+    value = scope.value(node, 0)
+    return value.name if isinstance(value, Quantised) else activation(scope, node, 0)
 
 
 def _quant(scope: Scope, name: str) -> Quant:
@@ -80,11 +87,26 @@ def _bias(scope: Scope, node: OnnxNode, position: int, weights: str, x: Quant, w
         check_bias_scale(quant, x, w)
     elif not isinstance(value, Constant):
         raise Unsupported(f"its bias {node.inputs[position]!r} must be constant")
+    if value.data.dtype == np.float32:
+        data, quant = as_bias(value.data.reshape(-1), x, w)
+        return scope.builder.constant(value.name, data, quant)
     if value.data.dtype != np.int32:
         raise Unsupported(
             f"its bias {node.inputs[position]!r} must be quantised to int32, not {value.data.dtype}"
         )
     return scope.builder.constant(value.name, value.data.reshape(-1), quant)
+
+
+def as_bias(real: Array, x: Quant, weights: Quant) -> tuple[Array, Quant]:
+    """A float bias as int32, with the scale of the products."""
+    scale = x.scale[0] * weights.scale
+    info = np.iinfo(np.int32)
+    steps = np.rint(real.astype(np.float64) / scale)
+    if not np.isfinite(steps).all():
+        raise Unsupported("its bias must be finite")
+    zero = np.zeros(scale.size, np.int64)
+    data = np.clip(steps, info.min, info.max).astype(np.int32)
+    return data, Quant(scale, zero, None if scale.size == 1 else 0)
 
 
 # -- convolution and dense -----------------------------------------------------------------------
@@ -164,7 +186,7 @@ def matmul(scope: Scope, node: OnnxNode) -> Value:
 # -- QLinear form --------------------------------------------------------------------------------
 
 
-def _quantised_operand(scope: Scope, node: OnnxNode, position: int) -> tuple[str, Quant]:
+def quantised_operand(scope: Scope, node: OnnxNode, position: int) -> tuple[str, Quant]:
     """(name, quantisation) of inputs position .. position + 2: value, scale, zero point."""
     quant, _ = scope.per_tensor(node, position + 1, "operand")
     value = scope.value(node, position)
@@ -182,7 +204,7 @@ def _quantised_weights(scope: Scope, node: OnnxNode, channel: int) -> QuantConst
 
 def qlinear_conv(scope: Scope, node: OnnxNode) -> Value:
     """QLinearConv."""
-    x, x_quant = _quantised_operand(scope, node, 0)
+    x, x_quant = quantised_operand(scope, node, 0)
     weights, quant = _weights(scope, _quantised_weights(scope, node, 0), 4, 0)
     attrs = _conv_attrs(scope, node, x, weights)
     bias = _bias(scope, node, 8, weights, x_quant, quant)
@@ -193,7 +215,7 @@ def qlinear_conv(scope: Scope, node: OnnxNode) -> Value:
 def _qlinear_dense(
     scope: Scope, node: OnnxNode, channel: int, bias_at: int, result_at: int
 ) -> Value:
-    x, x_quant = _quantised_operand(scope, node, 0)
+    x, x_quant = quantised_operand(scope, node, 0)
     weights, quant = _weights(scope, _quantised_weights(scope, node, channel), 2, channel)
     bias = _bias(scope, node, bias_at, weights, x_quant, quant)
     pending = Pending("qnn.dense", (x, weights, bias), {"activation": "none"}, node.source)
@@ -212,7 +234,7 @@ def qgemm(scope: Scope, node: OnnxNode) -> Value:
 
 def qlinear_add(scope: Scope, node: OnnxNode) -> Value:
     """QLinearAdd, ONNX Runtime's own addition of integers."""
-    a, _ = _quantised_operand(scope, node, 0)
-    b, _ = _quantised_operand(scope, node, 3)
+    a, _ = quantised_operand(scope, node, 0)
+    b, _ = quantised_operand(scope, node, 3)
     pending = Pending("qnn.add", (a, b), {"activation": "none"}, node.source)
     return scope.emit(pending, node.outputs[0], *scope.per_tensor(node, 6, "result"))

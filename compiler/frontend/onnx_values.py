@@ -7,8 +7,9 @@ until the `QuantizeLinear` after it says how the result is quantised.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from compiler.frontend.builder import (
 )
 from compiler.frontend.onnx_file import OnnxNode
 from compiler.graph.ir import Quant, TensorType
+from compiler.graph.numerics import quantize_real
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,9 @@ class Dequantised:
 class Pending:
     """The float32 result of an operator on dequantised values, not quantised yet.
 
-    `keep`: the operand whose quantisation the result must have. `range`: real bounds that the
-    quantised range must respect by itself, because an activation in between asks for them.
+    `keep`: the operand whose quantisation the operator gives its result; another one costs a
+    rescale. `range`: real bounds, from activations in between. `view`: the shape that the result
+    gets in the end.
     """
 
     op: str
@@ -76,11 +79,17 @@ class Pending:
     attrs: Mapping[str, Any]
     source: str
     keep: str | None = None
-    range: tuple[float, float] = field(default=(-np.inf, np.inf))
+    range: tuple[float, float] = (-math.inf, math.inf)
+    view: tuple[int, ...] | None = None
 
     def within(self, least: float, greatest: float) -> Pending:
         """The value after bounding it."""
-        return replace(self, range=(max(self.range[0], least), min(self.range[1], greatest)))
+        low, high = (min(max(bound, least), greatest) for bound in self.range)
+        return replace(self, range=(low, high))
+
+    def viewed(self, shape: tuple[int, ...]) -> Pending:
+        """The value under another shape."""
+        return replace(self, view=shape)
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,10 @@ class Missing:
 
 
 Value = Constant | QuantConstant | Real | Quantised | Dequantised | Pending | Missing
+
+
+# Operators whose own result can be bounded; others are followed by one that can.
+_BOUNDED = frozenset({"qnn.conv2d", "qnn.dense", "qnn.add", "qnn.avg_pool2d"})
 
 
 def held_quant(scale: Array, zero_point: Array, axis: int | None = None) -> Quant:
@@ -157,19 +170,53 @@ class Scope:
         type_ = TensorType(shape, "int8", quant, image_layout(shape, "NCHW"), source)
         return self.builder.declare(name, type_)
 
+    def moved(self, pending: Pending, node: OnnxNode, at_once: bool) -> Value:
+        """An operator that keeps the quantisation: emitted now, on integers, or held back."""
+        if not at_once or pending.keep is None:
+            return pending
+        type_ = self.builder.type_of(pending.keep)
+        return self.emit(pending, node.outputs[0], type_.quant, type_.source_dtype or type_.dtype)
+
     def emit(self, pending: Pending, name: str, quant: Quant | None, dtype: str) -> Quantised:
-        """Add the node of a result whose quantisation is now known."""
+        """Add the nodes of a result whose quantisation is now known."""
         try:
-            if pending.keep is not None:
-                check_same_quant(self.builder.type_of(pending.keep).quant, quant, "it")
-            if quant is not None:
-                _check_range(pending, quant)
-            shape = self.builder.infer_shape(pending.op, pending.inputs, pending.attrs)
+            return self._emit(pending, name, quant, dtype)
         except Unsupported as error:
             raise Unsupported(f"for the result of {pending.source}, {error}") from None
-        self.declare(name, shape, quant, dtype)
-        self.builder.emit(pending.op, pending.inputs, name, pending.attrs, pending.source)
+
+    def _emit(self, pending: Pending, name: str, quant: Quant | None, dtype: str) -> Quantised:
+        attrs, limits = dict(pending.attrs), _open_limits(pending.range, quant)
+        kept = None if pending.keep is None else self.builder.type_of(pending.keep).quant
+        target = name if pending.view is None else f"{name}:image"
+        if kept is None and limits and pending.op not in _BOUNDED:
+            kept = quant
+        if kept is not None and (limits or str(kept) != str(quant)):
+            source = pending.inputs[0]
+            if not _is_identity(pending, self.builder.type_of(source)):
+                source = f"{name}:kept"
+                self._add(pending.op, pending.inputs, source, attrs, kept, "int8", pending.source)
+            self._add("qnn.rescale", (source,), target, limits, quant, dtype, pending.source)
+        else:
+            attrs |= limits
+            self._add(pending.op, pending.inputs, target, attrs, quant, dtype, pending.source)
+        if pending.view is not None:
+            view = {"shape": pending.view}
+            self._add("reshape", (target,), name, view, quant, dtype, pending.source)
         return Quantised(name)
+
+    def _add(
+        self,
+        op: str,
+        inputs: tuple[str, ...],
+        name: str,
+        attrs: Mapping[str, Any],
+        quant: Quant | None,
+        dtype: str,
+        source: str,
+    ) -> None:
+        """Declare an int8 tensor and add the node that makes it."""
+        self.declare(name, self.builder.infer_shape(op, inputs, attrs), quant, dtype)
+        self.builder.emit(op, inputs, name, attrs, source)
 
     def bind(self, value: Value, quant: Quant, where: str) -> str:
         """Name of a quantised operand, which must have the quantisation that its reader states."""
@@ -183,14 +230,19 @@ class Scope:
         return value.name
 
 
-def _check_range(pending: Pending, quant: Quant) -> None:
-    """An activation before the quantisation must change nothing: the runtime drops it then."""
-    scale, zero = float(quant.scale[0]), int(quant.zero_point[0])
-    least, greatest = scale * (-128 - zero), scale * (127 - zero)
-    slack = float(np.finfo(np.float32).eps)
-    if pending.range[0] - least > slack or greatest - pending.range[1] > slack:
-        raise Unsupported(
-            f"the activation after it bounds the result to {pending.range[0]:g} .. "
-            f"{pending.range[1]:g}, but its quantised range is {least:g} .. {greatest:g}; "
-            "quantise the result to the activation's own range"
-        )
+def _is_identity(pending: Pending, operand: TensorType) -> bool:
+    return pending.op == "reshape" and tuple(pending.attrs["shape"]) == operand.shape
+
+
+def _open_limits(limits: tuple[float, float], quant: Quant | None) -> dict[str, Any]:
+    """The attribute `range`, of bounds that the quantised range does not imply by itself."""
+    if quant is None:
+        return {}
+    least, greatest = limits
+    scale, zero_point = quant.scale[0], int(quant.zero_point[0])
+    if math.isfinite(least) and quantize_real(least, scale, zero_point, "even") <= -128:
+        least = -math.inf
+    if math.isfinite(greatest) and quantize_real(greatest, scale, zero_point, "even") >= 127:
+        greatest = math.inf
+    bounds = (least, greatest)
+    return {} if bounds == (-math.inf, math.inf) else {"range": bounds}

@@ -68,6 +68,13 @@ class OnnxBuilder:
         inputs = [name, f"{name}_scale", f"{name}_zero"]
         return self.node("DequantizeLinear", inputs, f"{name}_dq", axis=axis)
 
+    def conv(self, x: str, x_scale: float, name: str, shape: tuple[int, ...], **attrs: Any) -> str:
+        """A convolution with random weights [O, I, KH, KW] and bias; returns the float result."""
+        _, scale = self.weights(f"{name}_w", shape, 0)
+        bias = self.bias(f"{name}_b", np.float32(x_scale) * scale)
+        operands = [x, self.dequantised(f"{name}_w"), self.dequantised(bias)]
+        return self.node("Conv", operands, name, **attrs)
+
     def model(
         self, inputs: dict[str, tuple[int | str, ...]], outputs: Sequence[str], kind: str
     ) -> onnx.ModelProto:
