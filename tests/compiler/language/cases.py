@@ -37,7 +37,7 @@ class Case:
             return None
 
     def check(self, program: Program, interleave: np.random.Generator | None = None) -> None:
-        """Run the program, on memories that start as garbage, and compare."""
+        """Run the program and compare all of its output."""
         out = self.params[-1]
         arrays = {**self.inputs, out.name: np.full(out.shape, 99, np.int8)}
         after = execute(program, arrays, interleave)[out.name]

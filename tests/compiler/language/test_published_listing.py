@@ -20,6 +20,7 @@ from tests.conftest import Golden
 from vta_hw.spec.config import MemType, VtaConfig
 from vta_hw.spec.isa import TOKEN_FLAGS, Gemm, Instruction, Load, Stage, Store, TokenQueue, stage_of
 from vta_hw.spec.program import Program
+from vta_sim.hazards import check_program
 
 TINY = VtaConfig.load("tiny")
 ROUNDS, THREADS, ROWS, COLUMNS, DEPTH = 2, 2, 2, 3, 2
@@ -171,7 +172,8 @@ def listing(code: Sequence[Instruction]) -> list[str]:
 
 
 def check(built: Program, rng: np.random.Generator) -> None:
-    """The convolution is right however the stages run."""
+    """The convolution has no race, and is right however the stages run."""
+    assert check_program(built).clean
     arrays = {
         "x": rng.integers(-128, 128, convolution()[0].shape).astype(np.int8),
         "param": rng.integers(-128, 128, convolution()[1].shape).astype(np.int8),

@@ -1,4 +1,4 @@
-"""Virtual threads on any axis: the same numbers, in whatever order the stages run."""
+"""Virtual threads on any axis: no races, the same numbers in whatever order the stages run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 
 from tests.compiler.language.cases import CASES
 from vta_hw.spec.config import VtaConfig
+from vta_sim.hazards import check_program
 
 ROUNDS = {"tiny": 40, "mac64": 25, "default": 12, "batch4": 10}
 
@@ -22,6 +23,8 @@ def test_random_programs(kind: str, config: str, rng: np.random.Generator) -> No
         if program is None:
             continue
         built += 1
+        report = check_program(program)
+        assert report.clean, (case.label, report)
         case.check(program)
         case.check(program, rng)
     assert built >= ROUNDS[config] * 2 // 3, f"only {built} programs fit config {config}"
