@@ -35,6 +35,9 @@ def exit_status(status: Status) -> int:
 
 def write(text: str) -> None:
     """Print to standard output; a reader that stops early (``| head``) is no error."""
+    # Names come from files, and not every character of theirs can be printed everywhere.
+    encoding = sys.stdout.encoding or "utf-8"
+    text = text.encode(encoding, "backslashreplace").decode(encoding)
     try:
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
         sys.stdout.flush()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from tests.fuzz import runner, targets
 from tests.fuzz.mutate import mutate_bytes, mutate_json
 from tests.fuzz.runner import Failure, attempt, fuzz
 from tests.fuzz.targets import TARGETS, BrokenPromise, Target
+from vta import cli
 from vta.api import UsageError
 from vta.files import read_npy as read_file
 from vta_hw.spec import isa
@@ -219,3 +221,14 @@ def test_values_of_any_length_are_quoted_in_part() -> None:
 def test_settings_with_line_breaks() -> None:
     with pytest.raises(ConfigError, match=r"^setting 'LOG\\nBATCH=x': the value must be an int"):
         VtaConfig.load("tiny").override(["LOG\nBATCH=x"])
+
+
+def test_names_that_cannot_be_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = replace(Package.from_bytes(targets._packages()[0]), model="\ud800x", notes=("\udfff",))
+    odd.save(tmp_path / "net.vta")
+    for encoding in ("utf-8", "ascii"):
+        out = io.TextIOWrapper(io.BytesIO(), encoding)
+        monkeypatch.setattr(sys, "stdout", out)
+        assert cli.main(["info", str(tmp_path / "net.vta")]) == 0
+        written = out.buffer.getvalue()
+        assert written.startswith(b"model \\ud800x, numerics") and b"note: \\udfff" in written

@@ -1,5 +1,8 @@
+import hashlib
+import io
 import json
 import os
+import warnings
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime import container
+import vta
+from runtime import container, host_code
 from runtime.container import FORMAT_VERSION, seal, unseal
 from runtime.package import (
     HostCall,
@@ -89,6 +93,45 @@ def test_every_cut_is_found(made: Package) -> None:
         Package.from_bytes(data[:-1])
     with pytest.raises(PackageError):
         Package.from_bytes(data + b"\n")
+
+
+def test_host_code_of_a_changed_file_is_never_loaded(
+    made: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[bytes] = []
+    kept = host_code.HostCode.__init__
+
+    def spy(self: host_code.HostCode, object_code: bytes, triple: str) -> None:
+        loaded.append(object_code)
+        kept(self, object_code, triple)
+
+    monkeypatch.setattr(host_code.HostCode, "__init__", spy)
+    path = tmp_path / "net.vta"
+    made.save(path)
+    vta.load(path)
+    assert loaded == [made.host_object]
+    data = bytearray(path.read_bytes())
+    data[data.index(made.host_object) + len(made.host_object) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(PackageError, match="its SHA-256 does not match"):
+        vta.load(path)
+    assert len(loaded) == 1
+
+
+def test_members_must_lie_side_by_side(made: Package) -> None:
+    """What is compressed or overlaps could grow without bound when it is read."""
+    plain, packed = io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(plain, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        archive.writestr("a", b"1")
+        archive.writestr("a", b"2")
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros", bytes(10_000_000))
+    for stream, text in ((plain, "member 'a' is there twice"), (packed, "members must be stored")):
+        body = stream.getvalue()[:-2] + (88).to_bytes(2, "little")
+        seal_of = made.to_bytes()[-88:-64] + hashlib.sha256(body).hexdigest().encode()
+        with pytest.raises(PackageError, match=text):
+            Package.from_bytes(body + seal_of)
 
 
 def test_foreign_files_are_refused(tmp_path: Path) -> None:
