@@ -335,6 +335,7 @@ _COMMANDS: tuple[tuple[str, Callable[[Rng], bytes]], ...] = (
     ("info F", _make_sealed),
     ("info F.json", _make_config),
     ("disasm F", _make_sealed),
+    ("check F --json", _make_sealed),
     ("disasm F --config tiny", _make_stream),
     ("run F --host-code numpy --json", _make_package),
     ("compile F -o O --timing --config mac64", _make_model("tflite", "qlinear")),
