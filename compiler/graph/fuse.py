@@ -54,6 +54,10 @@ _ALONE = frozenset({"reshape", "quantize", "dequantize"})
 _ENDINGS = frozenset({"requantize", "clip"})
 
 
+CHAIN_MAX = 8
+"""Operators in a chain without an anchor: parameters of each take room on the chip."""
+
+
 @dataclass(frozen=True)
 class Kernel:
     """Nodes that become one function. `anchor` is the one that decides how it is scheduled."""
@@ -114,7 +118,7 @@ def _joined(
         match PATTERN[nodes[0].op]:
             case Pattern.COMPLEX | Pattern.REDUCTION if node.op in _ENDINGS:
                 return home[producer.name]
-            case Pattern.INJECTIVE:
+            case Pattern.INJECTIVE if len(nodes) < CHAIN_MAX:
                 return home[producer.name]
     return None
 

@@ -111,6 +111,19 @@ def linear_approximation(add: Add) -> LinearAdd:
     )
 
 
+def check_supported(steps: Sequence[Step], config: VtaConfig) -> str | None:
+    """Why VTA cannot run a chain of steps in `config`, or None if it can."""
+    loads = sum(isinstance(operand, str) for step in steps for operand in _operands(step))
+    vectors = sum(len(_vectors(step, config)) for step in steps)
+    depth = config.depth(MemType.ACC)
+    if loads + vectors > depth:
+        return (
+            f"{loads} operands and {vectors} parameter vectors need as many elements of 'acc', "
+            f"config {config.name!r} has {depth}"
+        )
+    return None
+
+
 def elementwise(
     name: str, out: Packed, steps: Sequence[Step], inputs: Sequence[str], config: VtaConfig
 ) -> KernelTemplate:
@@ -119,6 +132,12 @@ def elementwise(
     for step in steps:
         builder.add(step)
     return builder.finish()
+
+
+def _operands(step: Step) -> tuple[str | int, ...]:
+    if isinstance(step, Add | LinearAdd):
+        return step.lhs, step.rhs
+    return (step.operand,)
 
 
 def _vectors(step: Step, config: VtaConfig) -> np.ndarray:
@@ -150,7 +169,7 @@ class _Builder:
         inputs: Sequence[str],
         config: VtaConfig,
     ) -> None:
-        self.name, self.out, self.config = name, out, config
+        self.name, self.out, self.steps, self.config = name, out, steps, config
         shape = out.shape(config)
         self.shape = (int(np.prod(shape[:4])), *shape[4:])
         self.inputs = {n: te.placeholder(self.shape, "int8", n) for n in inputs}
@@ -252,10 +271,7 @@ class _Builder:
         tiles = len(self.loads) + self.buffers - 1
         chunk, threads = _chunk(self.shape[0], tiles, self.params.shape[0], depth)
         if not chunk:
-            raise CapacityError(
-                f"kernel {self.name!r} needs {tiles} + {self.params.shape[0]} elements "
-                f"of 'acc' at least, config {self.config.name!r} has {depth}"
-            )
+            raise CapacityError(f"kernel {self.name!r}: {check_supported(self.steps, self.config)}")
         e, b, o = s[out].axes
         e_o, e_i = s[out].split(e, chunk)
         thread, e_o = s[out].split(e_o, nparts=threads)

@@ -22,6 +22,7 @@ from compiler.topi.elementwise import (
     elementwise,
     linear_approximation,
 )
+from compiler.topi.elementwise import check_supported as check_elementwise
 from compiler.topi.kernel import KernelTemplate, Packed
 from compiler.topi.pool import Pool, Rescaled
 from compiler.topi.requant import Requant
@@ -187,7 +188,9 @@ def _elementwise(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str
         return f"operands of different shapes {sorted(map(list, shapes))} are not broadcast"
     result = packed(kernel.outputs[0], graph.type_of(kernel.outputs[0]))
     inputs = [device_name(name) for name in kernel.inputs]
-    return lambda: elementwise(kernel.anchor.name, result, steps, inputs, config)
+    return check_elementwise(steps, config) or (
+        lambda: elementwise(kernel.anchor.name, result, steps, inputs, config)
+    )
 
 
 def _add(node: Node, graph: Graph, operands: list[str | int]) -> Add:

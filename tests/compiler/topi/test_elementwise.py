@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compiler.graph.fuse import CHAIN_MAX
 from tests.compiler.topi.builder import CoreNet
 from tests.compiler.topi.checking import CONFIGS, check, examples
 from tests.compiler.topi.test_conv2d import CLAMPS, ZERO_POINTS
@@ -67,3 +68,28 @@ def test_tensor_added_to_itself(config: str, rng: np.random.Generator) -> None:
     twice = net.add(x, x, 0.09, -20)
     again = net.add(twice, twice, 0.3, 100)
     check(net.graph(again), CONFIGS[config], rng)
+
+
+@pytest.mark.parametrize("config", ["tiny", "small16"])
+def test_long_chain_is_cut_into_kernels(config: str, rng: np.random.Generator) -> None:
+    """Parameters of forty additions do not fit the ACC memory at once."""
+    net = CoreNet(rng)
+    a, b = net.image((1, 5, 3, 3), 3), net.image((1, 5, 3, 3), -7)
+    x = a
+    for index in range(40):
+        x = net.add(x, b if index % 2 else a, 0.06, 3)
+    compiled = check(net.graph(x), CONFIGS[config], rng)
+    assert len(compiled.package.layers) == 40 / CHAIN_MAX
+    assert len(compiled.package.programs) == 1
+
+
+def test_chain_that_does_not_fit_runs_on_the_host(rng: np.random.Generator) -> None:
+    net = CoreNet(rng)
+    a, b = net.image((1, 5, 3, 3), 3), net.image((1, 5, 3, 3), -7)
+    x = net.clip(net.add(a, b), -99, 99)
+    cramped = CONFIGS["mac64"].override(["LOG_ACC_BUFF_SIZE=8"])
+    check(net.graph(x), cramped, rng)
+    reason = "4 operands and 15 parameter vectors need as many elements of 'acc', config 'mac64*'"
+    y = net.add(net.add(x, a), b)
+    package = check(net.graph(y), cramped, rng, refusals=(reason,)).package
+    assert not package.programs
