@@ -44,10 +44,8 @@ def _softmax(ctx: ImportContext, op: Operator) -> None:
 
 
 def _clip(ctx: ImportContext, op: Operator, activation: str) -> None:
-    x, out = ctx.operand(op, 0), ctx.result(op)
-    source, result = ctx.activation(x), ctx.activation(out)
-    check_same_quant(x.held_quant, out.held_quant, "a separate activation")
-    ctx.builder.emit("qnn.clip", [source], result, {"activation": activation}, op.source)
+    source, result = ctx.activation(ctx.operand(op, 0)), ctx.activation(ctx.result(op))
+    ctx.builder.emit("qnn.rescale", [source], result, {"activation": activation}, op.source)
 
 
 def _relu(ctx: ImportContext, op: Operator) -> None:
@@ -65,10 +63,12 @@ def _quantize(ctx: ImportContext, op: Operator) -> None:
         source = ctx.declare(x)
         ctx.builder.emit("quantize", [source], result, {"rounding": "away"}, op.source)
         return
-    # int8 <-> uint8 with zero points 128 apart: the same values as the graph holds them.
     source = ctx.activation(x)
-    check_same_quant(x.held_quant, out.held_quant, "a quantize of integers")
-    ctx.builder.emit("reshape", [source], result, {"shape": out.shape}, op.source)
+    if str(x.held_quant) == str(out.held_quant):
+        # int8 <-> uint8 with zero points 128 apart: the same values as the graph holds them.
+        ctx.builder.emit("reshape", [source], result, {"shape": out.shape}, op.source)
+    else:
+        ctx.builder.emit("qnn.rescale", [source], result, {}, op.source)
 
 
 def _dequantize(ctx: ImportContext, op: Operator) -> None:
@@ -82,11 +82,14 @@ Importer = Callable[[ImportContext, Operator], None]
 IMPORTERS: Mapping[str, Importer] = {
     "ADD": _add,
     "AVERAGE_POOL_2D": layers.average_pool_2d,
+    "CONCATENATION": layers.concatenation,
     "CONV_2D": layers.conv_2d,
     "DEPTHWISE_CONV_2D": layers.depthwise_conv_2d,
     "DEQUANTIZE": _dequantize,
     "FULLY_CONNECTED": layers.fully_connected,
     "MAX_POOL_2D": layers.max_pool_2d,
+    "MEAN": layers.mean,
+    "PAD": layers.pad,
     "QUANTIZE": _quantize,
     "RELU": _relu,
     "RELU6": _relu6,

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import tflite
 
-from compiler.frontend.builder import GraphBuilder, Unsupported, check_bias_scale, image_layout
+from compiler.frontend.builder import (
+    Array,
+    GraphBuilder,
+    Unsupported,
+    check_bias_scale,
+    image_layout,
+)
 from compiler.frontend.tflite_file import Operator, TfliteFile, TfTensor
 from compiler.graph.ir import Quant, TensorType
 
@@ -42,6 +48,13 @@ class ImportContext:
         if len(op.outputs) != 1:
             raise Unsupported(f"it must have 1 output, not {len(op.outputs)}")
         return self.file.tensors[op.outputs[0]]
+
+    def integers(self, op: Operator, position: int) -> Array:
+        """A constant operand of integers."""
+        tensor = self.operand(op, position)
+        if tensor.data is None or tensor.dtype not in ("int32", "int64"):
+            raise Unsupported(f"its input {tensor.name!r} must be constant int32 or int64")
+        return tensor.data
 
     def activation(self, tensor: TfTensor) -> str:
         """Declare an int8 or uint8 tensor that is quantised as a whole; returns its name."""

@@ -128,3 +128,59 @@ def average_pool_2d(ctx: ImportContext, op: Operator) -> None:
 def max_pool_2d(ctx: ImportContext, op: Operator) -> None:
     """MAX_POOL_2D."""
     _pool(ctx, op, "qnn.max_pool2d")
+
+
+def mean(ctx: ImportContext, op: Operator) -> None:
+    """MEAN over height and width, with or without keeping these axes."""
+    options = read_options(op, tflite.ReducerOptions)
+    x, out = ctx.operand(op, 0), ctx.result(op)
+    axes = [int(axis) for axis in ctx.integers(op, 1).reshape(-1)]
+    if len(x.shape) != 4 or sorted(axis % 4 for axis in axes if -4 <= axis < 4) != [1, 2]:
+        raise Unsupported(f"it must average axes 1 and 2 of 4, not {axes} of {len(x.shape)}")
+    source, result = ctx.activation(x), ctx.activation(out)
+    attrs = {
+        "kernel": x.shape[1:3],
+        "strides": (1, 1),
+        "pads": (0, 0, 0, 0),
+        "layout": "NHWC",
+        "activation": "none",
+    }
+    target = result
+    if not options.KeepDims():
+        shape = (x.shape[0], 1, 1, x.shape[3])
+        image = replace(ctx.builder.type_of(result), shape=shape, layout="NHWC")
+        target = ctx.builder.declare(f"{out.name}:image", image)
+    ctx.builder.emit("qnn.mean", [source], target, attrs, op.source)
+    if target != result:
+        ctx.builder.emit("reshape", [target], result, {"shape": out.shape}, op.source)
+
+
+def pad(ctx: ImportContext, op: Operator) -> None:
+    """PAD of height and width with real zeros."""
+    x, out = ctx.operand(op, 0), ctx.result(op)
+    pads = ctx.integers(op, 1)
+    if pads.shape != (4, 2) or len(x.shape) != 4 or pads[0].any() or pads[3].any():
+        raise Unsupported(f"it must pad height and width of an image, not {pads.tolist()}")
+    source, result = ctx.activation(x), ctx.activation(out)
+    check_same_quant(x.held_quant, out.held_quant, "padding")
+    (top, bottom), (left, right) = pads[1:3].tolist()
+    attrs = {"pads": (top, left, bottom, right), "layout": "NHWC"}
+    ctx.builder.emit("qnn.pad", [source], result, attrs, op.source)
+
+
+def concatenation(ctx: ImportContext, op: Operator) -> None:
+    """CONCATENATION of tensors with the quantisation of the result."""
+    options = read_options(op, tflite.ConcatenationOptions)
+    if activation_name(options.FusedActivationFunction()) != "none":
+        raise Unsupported("it must have no fused activation")
+    out, axis = ctx.result(op), options.Axis()
+    if not -len(out.shape) <= axis < len(out.shape):
+        raise Unsupported(f"axis {axis} does not fit the shape {out.shape}")
+    parts = [ctx.operand(op, position) for position in range(len(op.inputs))]
+    names = [ctx.activation(part) for part in parts]
+    for part in parts:
+        check_same_quant(part.held_quant, out.held_quant, "a concatenation")
+    if not names:
+        raise Unsupported("it must have operands")
+    attrs = {"axis": axis % len(out.shape)}
+    ctx.builder.emit("qnn.concat", names, ctx.activation(out), attrs, op.source)

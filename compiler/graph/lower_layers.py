@@ -27,7 +27,8 @@ from compiler.graph.shapes import axes_of
 from compiler.graph.softmax import exp_table, float_exp_table
 
 _ADD_LEFT_SHIFT = 20
-# XNNPACK's integer kernels take ratios of scales in this range; LiteRT computes others itself.
+# XNNPACK's integer kernels take ratios of scales in this range. Others go to LiteRT's own vector
+# kernels, which differ from its reference ones.
 _XNNPACK_LEAST, _XNNPACK_LIMIT = 2.0**-10, 2.0**8
 _XNNPACK_ADD_BITS = 20
 # Bounds the search for an equal scale, to about a tenth of a second.
@@ -79,9 +80,8 @@ def _float_scales(graph: Graph, node: Node, runtime: str) -> Attrs:
 def add(graph: Graph, node: Node, runtime: str) -> Lowered:
     """qnn.add. ONNX Runtime adds in floating point: "double" is within one unit of it."""
     scales = tuple(scale_of(graph, name) for name in (*node.inputs, *node.outputs))
-    ratios = scales[0] / scales[2], scales[1] / scales[2]
-    if runtime == "xnnpack" and all(_XNNPACK_LEAST <= r < _XNNPACK_LIMIT for r in ratios):
-        attrs = _integer_add(graph, node, ratios)
+    if runtime == "xnnpack":
+        attrs = _integer_add(graph, node, (scales[0] / scales[2], scales[1] / scales[2]))
     else:
         attrs = _double_add(node, *(float(scale) for scale in scales))
     attrs |= bounds(graph, node, runtime)
@@ -101,6 +101,13 @@ def _double_add(node: Node, a: float, b: float, out: float) -> Attrs:
 
 def _integer_add(graph: Graph, node: Node, ratios: tuple[np.float32, np.float32]) -> Attrs:
     """Multipliers of which the greater has 21 bits, zero points and rounding in one bias."""
+    for ratio in ratios:
+        if not _XNNPACK_LEAST <= ratio < _XNNPACK_LIMIT:
+            raise GraphError(
+                f"node {node.name!r}: XNNPACK does not add with the ratio {float(ratio):g} of an "
+                "operand's scale to the result's, it must be from 2^-10 to below 2^8; choose "
+                "numerics litert-ref"
+            )
     _, exponent = np.frexp(max(ratios))
     shift = _XNNPACK_ADD_BITS - (int(exponent) - 1)
     lhs, rhs = (round(float(ratio) * 2.0**shift) for ratio in ratios)
@@ -201,7 +208,8 @@ def _xnnpack_mean(graph: Graph, node: Node, count: int) -> Attrs:
     ratio = scale_of(graph, node.inputs[0]) / scale_of(graph, node.outputs[0])
     zeros = _zero_points(graph, node)
     scale = ratio / np.float32(count)
-    offset = np.float32(zeros["out_zero_point"]) - np.float32(zeros["in_zero_point"]) * ratio
+    total = np.float32(zeros["in_zero_point"] * count)
+    offset = np.float32(zeros["out_zero_point"]) - total * scale
     sums = np.arange(-128 * count, 127 * count + 1)
     wanted = np.clip(numerics.linear(sums, scale, offset), -128, 127)
     centred = sums - count * zeros["in_zero_point"]
