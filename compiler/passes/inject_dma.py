@@ -50,7 +50,7 @@ def _kept_loops(loops: list[For], core: Store) -> int:
 
     Apart are marked loops, and the outer loops of a split (i.o * 4 + i.i).
     """
-    position = {loop.var: n for n, loop in enumerate(loops)}
+    position: dict[Expr, int] = {loop.var: n for n, loop in enumerate(loops)}
     kept = [n + 1 for n, loop in enumerate(loops) if loop.kind in ("vthread", "unroll")]
     sources = [index for read in reads(core.value) for index in read.indices]
     for index in (*core.indices, *sources):

@@ -17,6 +17,8 @@ from vta_hw.spec.program import Program
 from vta_sim.functional import run
 
 Array = np.ndarray[Any, Any]
+Threads = list[tuple[int, int]]
+"""(axis, number of virtual threads)"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +71,7 @@ def execute(
 # -- schedules -------------------------------------------------------------------------------------
 
 
-def _marked(
-    s: te.Schedule, out: te.Tensor, axes: list[te.Axis], threads: list[tuple[int, int]]
-) -> list[te.Axis]:
+def _marked(s: te.Schedule, out: te.Tensor, axes: list[te.Axis], threads: Threads) -> list[te.Axis]:
     """Outermost parts of some axes as virtual threads: (axis, number of threads)."""
     loops = []
     for position, count in threads:
@@ -81,7 +81,7 @@ def _marked(
     return loops
 
 
-def _draw_threads(rng: np.random.Generator, axes: int, most: int) -> list[tuple[int, int]]:
+def _draw_threads(rng: np.random.Generator, axes: int, most: int) -> Threads:
     """Up to two axes with one to `most` threads."""
     count = int(rng.integers(1, min(2, axes) + 1))
     chosen = rng.choice(axes, count, replace=False)
@@ -95,9 +95,9 @@ def _leave_remainders(sizes: list[int], rng: np.random.Generator) -> None:
             sizes[axis] -= int(rng.integers(min(3, size)))
 
 
-def vector_add(rng: np.random.Generator, config: VtaConfig) -> Case:
+def vector_add(rng: np.random.Generator, config: VtaConfig, threads: Threads | None = None) -> Case:
     """out = low byte of (x + y) * 3, elements in tiles, ALU alone."""
-    threads = _draw_threads(rng, 2, 4)
+    threads = threads or _draw_threads(rng, 2, 4)
     tile = int(rng.integers(1, 3))
     sizes = [tile * int(rng.integers(1, 3)), int(rng.integers(1, 5))]
     for axis, count in threads:
@@ -137,9 +137,9 @@ def _last(s: te.Schedule, out: te.Tensor, loops: list[te.Axis]) -> te.Axis:
     return next(leaf for leaf in reversed(s[out].leaves) if leaf in loops)
 
 
-def matmul(rng: np.random.Generator, config: VtaConfig) -> Case:
+def matmul(rng: np.random.Generator, config: VtaConfig, threads: Threads | None = None) -> Case:
     """y = low byte of x w^T in blocks, threads over rows and columns."""
-    threads = _draw_threads(rng, 2, 4)
+    threads = threads or _draw_threads(rng, 2, 4)
     tile = [int(rng.integers(1, 3)), int(rng.integers(1, 3))]
     sizes = [tile[n] * int(rng.integers(1, 3)) for n in range(2)]
     for axis, count in threads:
@@ -168,9 +168,9 @@ def matmul(rng: np.random.Generator, config: VtaConfig) -> Case:
     return Case(label, s, (x, w, y), inputs, expected)
 
 
-def conv2d(rng: np.random.Generator, config: VtaConfig) -> Case:
+def conv2d(rng: np.random.Generator, config: VtaConfig, threads: Threads | None = None) -> Case:
     """A convolution without padding, threads over channels, rows and columns."""
-    threads = _draw_threads(rng, 3, 4)
+    threads = threads or _draw_threads(rng, 3, 4)
     tile = [int(v) for v in rng.integers(1, 3, 3)]
     sizes = list(tile)
     for axis, count in threads:
@@ -212,7 +212,7 @@ def _schedule_gemm(
     acc: te.Tensor,
     operands: tuple[te.Tensor, te.Tensor],
     tile: list[int],
-    threads: list[tuple[int, int]],
+    threads: Threads,
     step: int,
     rng: np.random.Generator,
     config: VtaConfig,

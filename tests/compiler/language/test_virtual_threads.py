@@ -28,3 +28,26 @@ def test_random_programs(kind: str, config: str, rng: np.random.Generator) -> No
         case.check(program)
         case.check(program, rng)
     assert built >= ROUNDS[config] * 2 // 3, f"only {built} programs fit config {config}"
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    ("kind", "axis"),
+    [
+        (kind, axis)
+        for kind, axes in (("add", 2), ("matmul", 2), ("conv2d", 3))
+        for axis in range(axes)
+    ],
+)
+def test_each_axis(kind: str, axis: int, threads: int, rng: np.random.Generator) -> None:
+    machine = VtaConfig.load("tiny")
+    programs = 0
+    for _ in range(5):
+        case = CASES[kind](rng, machine, [(axis, threads)])
+        program = case.build(machine)
+        if program is None:
+            continue
+        programs += 1
+        assert check_program(program).clean, case.label
+        case.check(program, rng)
+    assert programs >= 3, f"only {programs} programs fit"
