@@ -101,6 +101,17 @@ def tally(found: Mapping[str, Array], truth: Mapping[str, Array], into: Counter[
             into[name] += int((value != truth[name]).sum())
 
 
+def alone(network: Network, config: str) -> list[Executor]:
+    """Each operator of the network as a package of its own."""
+    graph = compiled(network, config).graph
+    layers = []
+    for kernel in fuse(graph):
+        part = graph.subgraph(kernel.nodes, kernel.anchor.name)
+        package = compile_graph(part, CompileContext(VtaConfig.load(config))).package
+        layers.append(Executor(package))
+    return layers
+
+
 @networks
 @configs
 def test_everything_quantised_runs_on_vta(network: Network, config: str) -> None:
@@ -145,12 +156,7 @@ def test_end_to_end(network: Network, config: str, count: int, rng: np.random.Ge
 @configs
 def test_per_layer(network: Network, config: str, count: int, rng: np.random.Generator) -> None:
     """Each operator compiled alone and fed LiteRT's own input tensors."""
-    graph = compiled(network, config).graph
-    layers = []
-    for kernel in fuse(graph):
-        part = graph.subgraph(kernel.nodes, kernel.anchor.name)
-        package = compile_graph(part, CompileContext(VtaConfig.load(config))).package
-        layers.append(Executor(package))
+    layers = alone(network, config)
     litert = LiteRT(model_path(network.file))
     differ: Counter[str] = Counter()
     start, values = time.perf_counter(), 0
@@ -167,3 +173,25 @@ def test_per_layer(network: Network, config: str, count: int, rng: np.random.Gen
         f"{count} inputs differ, {time.perf_counter() - start:.1f} s"
     )
     assert not any(differ.values()), +differ
+
+
+@networks
+def test_per_layer_without_extensions(network: Network, rng: np.random.Generator) -> None:
+    """Plain VTA: all on VTA, nothing further than one unit away, and the package says so."""
+    package = compiled(network, "pynq").package
+    assert package.host_macs == 0
+    assert package.host_operators == network.host
+    assert package.notes
+    layers = alone(network, "pynq")
+    litert = LiteRT(model_path(network.file))
+    furthest: dict[str, int] = {}
+    for inputs in stimuli(network, QUICK, rng):
+        truth = litert.run(inputs)
+        for layer in layers:
+            given = {name: truth[name] for name in layer.package.inputs}
+            for name, value in layer.run(given).outputs.items():
+                away = np.abs(value.astype(np.int64) - truth[name]).max()
+                furthest[name] = max(furthest.get(name, 0), int(away))
+    assert len(furthest) == network.operators
+    print(f"{network.file} on pynq, furthest per layer: {sorted(furthest.values())}")
+    assert max(furthest.values()) == 1
