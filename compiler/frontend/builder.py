@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,8 +37,8 @@ class GraphBuilder:
         self._unsupported: list[str] = []
 
     def error(self, text: str) -> FrontendError:
-        """An error about the file as a whole."""
-        return FrontendError(f"model {self.file!r}: {text}")
+        """An error about the file as a whole, on one line whatever names the file has."""
+        return FrontendError(f"model {self.file!r}: {' '.join(text.split())}")
 
     def miss(self, operator: str, reason: str) -> None:
         """Note an operator that cannot be imported; `finish` reports all of them."""
@@ -121,6 +122,7 @@ class GraphBuilder:
             raise self.error(
                 f"{count} operator{'s' if count > 1 else ''} cannot be imported - "
                 f"{'; '.join(self._unsupported)} - change the network or how it is exported"
+                f"{self._rest()}"
             )
         try:
             graph = Graph(
@@ -134,6 +136,20 @@ class GraphBuilder:
         except GraphError as error:
             raise self.error(f"{error}; export the file again") from None
         return graph.with_nodes(graph.nodes)
+
+    def _rest(self) -> str:
+        """Where the operators that could be imported would run, as the end of a sentence."""
+        # Loaded only for this: importing a model needs no code generator.
+        from compiler.topi.select import VTA_OPS
+
+        counts = Counter(node.op.removeprefix("qnn.") for node in self._nodes)
+        counts["avg_pool2d"] += counts.pop("mean", 0)
+        places = {"VTA": "", "the host": ""}
+        for op, count in sorted((+counts).items()):
+            place = "VTA" if op in VTA_OPS else "the host"
+            places[place] += f"{', ' if places[place] else ''}{count} {op}"
+        told = [f"{ops} on {place}" for place, ops in places.items() if ops]
+        return f"; what could be imported would run as {' and '.join(told)}" if told else ""
 
 
 def image_layout(shape: Sequence[int], image: str) -> str:

@@ -239,3 +239,6 @@ _RULES: dict[str, Callable[[Kernel, Graph, VtaConfig], Build | str]] = {
     "clip": _elementwise,
     "rescale": _elementwise,
 }
+
+VTA_OPS = frozenset({*_RULES, "requantize"})
+"""Operators with a form on VTA; `requantize` has it as the end of a layer."""

@@ -346,7 +346,24 @@ def test_all_missing_operators_are_listed_at_once() -> None:
     refuse(
         build_tflite(tensors, ops, [0], [3]),
         r"2 operators cannot be imported - TANH #0 -> 'b': no importer for it; "
-        r"CUSTOM Mystery #2 -> 'd': no importer",
+        r"CUSTOM Mystery #2 -> 'd': no importer for it - change the network or how it is exported; "
+        r"what could be imported would run as 1 rescale on VTA$",
+    )
+
+
+def test_what_would_run_where_is_told() -> None:
+    shape = (1, 4, 4, 2)
+    names = ("a", "b", "c", "d", "e")
+    tensors = [tensor(name, shape, 1 / 256, -128) for name in names]
+    ops = [
+        OpSpec(Op.ADD, [0, 0], [1], "AddOptions"),
+        OpSpec(Op.ADD, [0, 1], [2], "AddOptions"),
+        OpSpec(Op.TANH, [2], [3]),
+        OpSpec(Op.SOFTMAX, [3], [4], "SoftmaxOptions", {"Beta": 1.0}),
+    ]
+    refuse(
+        build_tflite(tensors, ops, [0], [4]),
+        "1 operator cannot .* would run as 2 add on VTA and 1 softmax on the host$",
     )
 
 
