@@ -96,6 +96,19 @@ class NetBuilder:
             count_include_pad=False, **BOUNDS,
         )  # fmt: skip
 
+    def rescale(self, x: str, name: str) -> str:
+        """Another scale."""
+        shifts: dict[str, Any] = {"left": np.zeros(1, np.int32), "right": np.zeros(1, np.int32)}
+        return self.node(
+            "rescale", [x], name, mode="double", multiplier=np.array([2**30], np.int32), **shifts,
+            in_zero_point=3, zero_point=3, **BOUNDS,
+        )  # fmt: skip
+
+    def pad(self, x: str, name: str, pads: tuple[int, ...], value: int) -> str:
+        """A border."""
+        layout = self.tensors[x].type.layout
+        return self.node("pad", [x], name, pads=pads, value=value, layout=layout)
+
     def clip(self, x: str, name: str) -> str:
         """Clip to the quantised range 0 .. 100."""
         return self.node("clip", [x], name, min=0, max=100)

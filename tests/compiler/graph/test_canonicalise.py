@@ -1,4 +1,4 @@
-"""Reshapes before dense layers: what becomes a convolution and what stays a view."""
+"""Reshapes before dense layers and pads: what joins a convolution and what stays."""
 
 from __future__ import annotations
 
@@ -95,3 +95,46 @@ def test_views(
     net.reshape(net.input("x", before), "y", after)
     graph = net.graph("y")
     assert is_view(graph, graph.nodes[0]) is expected
+
+
+# -- pads ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("value", "remains"), [(3, False), (0, True)])
+def test_pads_of_zeros_join_all_convolutions(
+    value: int, remains: bool, rng: np.random.Generator
+) -> None:
+    net = NetBuilder(rng)
+    padded = net.pad(net.input("x", (1, 5, 6, 2)), "p", (0, 1, 1, 0), value)
+    before = net.graph(net.conv(padded, "c", 3), net.conv(padded, "d", 4))
+    after = canonicalise(before)
+    assert any(node.op == "pad" for node in after.nodes) == remains
+    if not remains:
+        pads = [n.attrs["pads"] for n in after.nodes if n.op == "conv2d"]
+        assert pads == [(1, 2, 2, 1)] * 2
+    equal(before, after, rng)
+
+
+def test_pads_that_something_else_reads_stay(rng: np.random.Generator) -> None:
+    net = NetBuilder(rng)
+    padded = net.pad(net.input("x", (1, 5, 6, 2)), "p", (0, 1, 1, 0), 3)
+    net.conv(padded, "c", 3)
+    net.clip(padded, "l")
+    for outputs in (("c", "l"), ("c", "p")):
+        after = canonicalise(net.graph(*outputs))
+        assert [n.op for n in after.nodes if n.op == "pad"] == ["pad"]
+
+
+@pytest.mark.parametrize(
+    ("value", "pads", "remains"),
+    [(-128, (1, 0, 1, 1), False), (3, (1, 0, 1, 1), True), (-128, (2, 0, 0, 0), True)],
+)
+def test_pads_of_the_least_value_join_a_maximum(
+    value: int, pads: tuple[int, ...], remains: bool, rng: np.random.Generator
+) -> None:
+    net = NetBuilder(rng)
+    padded = net.pad(net.input("x", (1, 5, 6, 2)), "p", pads, value)
+    before = net.graph(net.pool(padded, "y"))
+    after = canonicalise(before)
+    assert [n.op for n in after.nodes] == (["pad"] if remains else []) + ["max_pool2d"]
+    equal(before, after, rng)

@@ -145,3 +145,12 @@ def test_quantised_operators_must_be_lowered_first(rng: np.random.Generator) -> 
     node = Node("n", "qnn.clip", ("x",), ("y",))
     with pytest.raises(GraphError, match=r"^node 'n' \(qnn.clip\) has no fusion class; lower"):
         fuse(graph.with_nodes([node]))
+
+
+def test_a_change_of_scale_joins_sums_but_no_layer(rng: np.random.Generator) -> None:
+    net = NetBuilder(rng)
+    x = net.input("x", (1, 4, 4, 2))
+    layer = net.rescale(net.conv(x, "c", 2), "r")
+    pooled = net.rescale(net.pool(net.add(layer, x, "a"), "p"), "s")
+    kernels = [[n.op for n in kernel.nodes] for kernel in fuse(net.graph(pooled))]
+    assert kernels == [["conv2d", "requantize"], ["rescale", "add"], ["max_pool2d"], ["rescale"]]

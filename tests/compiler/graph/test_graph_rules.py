@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -143,6 +144,11 @@ def weights(*shape: int) -> TensorType:
          r"pooling pads \(2, 0, 0, 0\) must be smaller than the window"),
         ("add", [IMAGE, weights(4)], {}, r"add operands must have one shape, not \(1, 8, 8, 4\)"),
         ("reshape", [IMAGE], {"shape": (3, 3)}, r"shape \(1, 8, 8, 4\) cannot be reshaped to"),
+        ("pad", [IMAGE], {"pads": (1, 0, -1, 0)}, r"pads must not be negative, as \(1, 0, -1, 0\)"),
+        ("concat", [IMAGE, IMAGE], {"axis": 4}, "concat axis 4 must be one of the shape"),
+        ("concat", [IMAGE, replace(IMAGE, shape=(1, 8, 7, 4))], {"axis": 3},
+         r"concat operands must be equal but for axis 3, not \(1, 8, 8, 4\) and \(1, 8, 7, 4\)"),
+        ("softmax_float", [IMAGE], {}, "softmax input must be float32, not int8"),
         ("quantize", [IMAGE], {}, "quantize input must be float32, not int8"),
         ("clip", [TensorType((3,), "int32")], {}, "operand must be int8, not int32"),
         ("requantize", [TensorType((1, 4), "int32")],
@@ -207,6 +213,45 @@ def test_quantised_operators_have_no_value_before_lowering() -> None:
 def test_activation_ranges(activation: str, zero_point: int, expected: tuple[int, int]) -> None:
     type_ = TensorType((1, 4), "int8", Quant.per_tensor(0.1, zero_point))
     assert activation_range(activation, type_) == expected
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ((-math.inf, math.inf), (-128, 127)),
+        ((0.0, math.inf), (3, 127)),
+        ((-0.25, 0.25), (1, 5)),
+        ((100.0, math.inf), (127, 127)),
+        ((-math.inf, -100.0), (-128, -128)),
+    ],
+)
+def test_real_bounds(limits: tuple[float, float], expected: tuple[int, int]) -> None:
+    x, y = (Tensor(name, TensorType((1, 4), "int8", QUANT, "NC")) for name in "xy")
+    node = Node("n", "qnn.rescale", ("x",), ("y",), {"range": limits})
+    graph = Graph("g", ("x",), ("y",), {"x": x, "y": y}, (node,))
+    (clip,) = lower_qnn(graph, "ort").nodes
+    assert (clip.op, clip.attrs["min"], clip.attrs["max"]) == ("clip", *expected)
+
+
+def test_xnnpack_refuses_layers_of_large_scales(rng: np.random.Generator) -> None:
+    net = NetBuilder(rng)
+    x = net.input("x", (1, 2))
+    w = net.const("w", np.ones((3, 2), np.int8), Quant.per_tensor(300.0, 0))
+    net.node("qnn.dense", [x, w, net.const("b", np.zeros(3, np.int32))], "y")
+    with pytest.raises(GraphError, match="^node 'y': XNNPACK does not take the scale 300.0, it"):
+        lower_qnn(net.graph("y"), "xnnpack")
+
+
+@pytest.mark.parametrize("op", ["add", "avg_pool2d", "softmax", "requantize"])
+def test_unknown_modes_are_refused(op: str) -> None:
+    reference = OPS[op].reference
+    assert reference is not None
+    one = np.ones(1, np.int32)
+    attrs = {**POOL, **BOUNDS, "mode": "best", "count_include_pad": False}
+    attrs |= {"multiplier": one, "left": one, "right": one}
+    value = np.zeros((1, 8, 8, 4), np.int8)
+    with pytest.raises(GraphError, match=f"^{op} mode must be .*, not 'best'$"):
+        reference([value, value], [IMAGE, IMAGE], IMAGE, attrs)
 
 
 def test_unknown_activation_is_refused() -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from compiler.graph import numerics
-from compiler.graph.softmax import exp_table, reciprocal
+from compiler.graph.lowering import least_misses
+from compiler.graph.softmax import exp_table, reciprocal, softmax_real
 
 EDGES = [-(2**31), -(2**31) + 1, -(2**30), -3, -2, -1, 0, 1, 2, 3, 2**30, 2**31 - 2, 2**31 - 1]
 
@@ -132,3 +133,45 @@ def test_reciprocal_is_close(rng: np.random.Generator) -> None:
     fraction, shift = reciprocal(total)
     value = fraction / 2.0**31 * 2.0 ** -shift.astype(np.float64)
     np.testing.assert_allclose(value, (1 << 19) / total, rtol=1e-7)
+
+
+def test_multiplying_by_the_reciprocal_is_no_division() -> None:
+    scale, zero = np.full(1, 0.037, np.float32), np.zeros(1, np.int8)
+    x = (np.arange(-120, 120) + 0.5).astype(np.float32) * scale
+    product = np.clip(np.rint(x * (np.float32(1) / scale)), -128, 127)
+    found = numerics.quantize_to(x, scale, zero, rounding="reciprocal")
+    np.testing.assert_array_equal(found, product)
+    assert (found != numerics.quantize_to(x, scale, zero)).any()
+
+
+def test_bounds_of_a_tie() -> None:
+    assert numerics.quantize_real(6.0, np.float32(12), 3) == 4
+    assert numerics.quantize_real(6.0, np.float32(12), 3, "even") == 3
+    assert numerics.quantize_real(-6.0, np.float32(12), 3) == 2
+
+
+def test_linear_rounds_the_whole_to_even() -> None:
+    # 0.5 + 3 is a tie between 3 and 4; rounded before the 3 it would be a tie between 0 and 1.
+    found = numerics.linear(np.array([1, 3, -1]), np.float32(0.5), np.float32(3))
+    assert found.tolist() == [4, 4, 2]
+
+
+def test_the_nearest_scale_without_misses() -> None:
+    start = np.float32(0.1)
+    far = start
+    for _ in range(5):
+        far = np.nextafter(far, np.float32(1))
+    assert least_misses(start, lambda s: 0) == start
+    assert least_misses(start, lambda s: int(s != far)) == far
+    assert least_misses(start, lambda s: int(s != far), reach=4) == start
+    assert least_misses(start, lambda s: 2 - int(s == far)) == far
+
+
+@pytest.mark.parametrize("spread", [0.1, 3.0, 80.0])
+def test_float_softmax_is_close(spread: float, rng: np.random.Generator) -> None:
+    x = rng.normal(0, spread, (50, 300)).astype(np.float32)
+    exact = np.exp(x.astype(np.float64) - x.max(axis=1, keepdims=True))
+    exact /= exact.sum(axis=1, keepdims=True)
+    found = softmax_real(x)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, exact, rtol=1e-5, atol=1e-37)
