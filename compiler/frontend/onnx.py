@@ -76,6 +76,7 @@ def _quantize_constant(scope: Scope, node: OnnxNode, value: Constant) -> Value:
     zero = scope.constant(node, 2, "zero point") if node.has(2) else np.zeros(1, np.uint8)
     if zero.dtype not in (np.int8, np.uint8) or value.data.dtype != np.float32:
         raise Unsupported(f"it must turn float32 into int8 or uint8, not {zero.dtype}")
+    held_quant(scale, zero)  # refuses scales that are none
     scale, zero = (_along(p, value.data, node.integer("axis", 1)) for p in (scale, zero))
     return Constant(node.outputs[0], quantize_to(value.data, scale, zero))
 

@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,7 +78,9 @@ def attempt(name: str, data: bytes) -> bool | Failure:
     """Whether the target accepts the input, or how it breaks its promise."""
     before = _peak_bytes()
     try:
-        with tempfile.TemporaryDirectory() as folder, _time_limit():
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), _time_limit():
+            # A warning would be a second line on standard error, and often is a wrong answer.
+            warnings.simplefilter("error")
             accepted = TARGETS[name].check(data, Path(folder))
     except (Exception, SystemExit) as error:  # noqa: BLE001  any other exception is a finding
         assert not isinstance(error, VtaKitError), "targets take refusals themselves"

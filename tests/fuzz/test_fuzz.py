@@ -13,8 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
+from compiler.errors import FrontendError
+from compiler.frontend.model import import_model
 from runtime.npy import read_npy
 from runtime.package import Package, PackageError
 from tests.fuzz import runner, targets
@@ -234,3 +237,31 @@ def test_names_that_cannot_be_printed(tmp_path: Path, monkeypatch: pytest.Monkey
         assert cli.main(["info", str(tmp_path / "net.vta")]) == 0
         written = out.buffer.getvalue()
         assert written.startswith(b"model \\ud800x, numerics") and b"note: \\udfff" in written
+
+
+def test_operators_named_by_line_breaks(tmp_path: Path) -> None:
+    model = onnx.load_model_from_string(targets._models()["qdq"])
+    model.graph.node[1].op_type = "two\n\nlines"
+    path = tmp_path / "net.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(FrontendError, match="two lines") as caught:
+        import_model(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, np.inf, np.nan])
+def test_constants_quantised_by_no_scale(scale: float, tmp_path: Path) -> None:
+    make, array = onnx.helper, onnx.numpy_helper.from_array
+    constants = [
+        array(np.ones(3, np.float32), "x"),
+        array(np.array(scale, np.float32), "scale"),
+        array(np.array(0, np.int8), "zero"),
+    ]
+    node = make.make_node("QuantizeLinear", ["x", "scale", "zero"], ["y"])
+    given = make.make_tensor_value_info("in", onnx.TensorProto.FLOAT, [3])
+    result = make.make_tensor_value_info("y", onnx.TensorProto.INT8, [3])
+    path = tmp_path / "net.onnx"
+    graph = make.make_graph([node], "g", [given], [result], constants)
+    path.write_bytes(make.make_model(graph).SerializeToString())
+    with pytest.raises(FrontendError, match="scales must be a number or a list, positive and fin"):
+        import_model(path)
