@@ -100,7 +100,10 @@ def _scaled_weights(scope: Scope, layer: Pending, factor: Array) -> tuple[str, Q
     if turned.max(initial=0) > 127:
         raise Unsupported("a negative factor meets the weight -128; quantise weights to -127..127")
     size = np.where(factor == 0, 1.0, np.abs(factor))
-    scale = (quant.scale.astype(np.float64) * size).astype(np.float32)
+    with np.errstate(all="ignore"):
+        scale = (quant.scale.astype(np.float64) * size).astype(np.float32)
+    if not (np.isfinite(scale).all() and (scale > 0).all()):
+        raise Unsupported("its factors are too large or too small for the scales of the weights")
     scaled = Quant(scale, np.zeros(scale.size, np.int64), 0 if scale.size > 1 else None)
     layout = scope.builder.type_of(name).layout
     return scope.builder.constant(name, turned.astype(np.int8), scaled, layout), scaled

@@ -99,11 +99,12 @@ def _bias(scope: Scope, node: OnnxNode, position: int, weights: str, x: Quant, w
 
 def as_bias(real: Array, x: Quant, weights: Quant) -> tuple[Array, Quant]:
     """A float bias as int32, with the scale of the products."""
-    scale = x.scale[0] * weights.scale
     info = np.iinfo(np.int32)
-    steps = np.rint(real.astype(np.float64) / scale)
-    if not np.isfinite(steps).all():
-        raise Unsupported("its bias must be finite")
+    with np.errstate(all="ignore"):
+        scale = x.scale[0] * weights.scale
+        steps = np.rint(real.astype(np.float64) / scale)
+    if not (np.isfinite(steps).all() and np.isfinite(scale).all()):
+        raise Unsupported("its bias and the product of its scales must be finite")
     zero = np.zeros(scale.size, np.int64)
     data = np.clip(steps, info.min, info.max).astype(np.int32)
     return data, Quant(scale, zero, None if scale.size == 1 else 0)

@@ -186,7 +186,10 @@ def _fill(scope: Scope, node: OnnxNode, name: str) -> int:
             number, type_.quant.scale[0], int(type_.quant.zero_point[0]), "even"
         )
         return max(-128, min(127, quantised))
-    return int(number) - (UINT8_SHIFT if type_.source_dtype == "uint8" else 0)
+    shift = UINT8_SHIFT if type_.source_dtype == "uint8" else 0
+    if not -128 <= number - shift <= 127:
+        raise Unsupported(f"its value {number:g} must be one of its operand's type")
+    return int(number) - shift
 
 
 def concat(scope: Scope, node: OnnxNode) -> Value:

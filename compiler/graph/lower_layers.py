@@ -19,6 +19,7 @@ from compiler.graph.lowering import (
     fixed_point,
     floating_point,
     least_misses,
+    ratio_of,
     same_quant,
     scale_of,
     without,
@@ -65,7 +66,12 @@ def _fixed_scales(graph: Graph, node: Node) -> Attrs:
 def _float_scales(graph: Graph, node: Node, runtime: str) -> Attrs:
     x, out = scale_of(graph, node.inputs[0]), scale_of(graph, node.outputs[0])
     # The order of the two float32 roundings is that of both runtimes.
-    scale = (x * quant_of(graph.type_of(node.inputs[1])).scale) / out
+    with np.errstate(all="ignore"):
+        scale = (x * quant_of(graph.type_of(node.inputs[1])).scale) / out
+    if not np.isfinite(scale).all():
+        raise GraphError(
+            f"node {node.name!r}: its scales are too far apart for float32; quantise it again"
+        )
     if runtime == "xnnpack" and scale.max() >= _XNNPACK_LIMIT:
         raise GraphError(
             f"node {node.name!r}: XNNPACK does not take the scale {float(scale.max())!r}, it must "
@@ -81,7 +87,9 @@ def add(graph: Graph, node: Node, runtime: str) -> Lowered:
     """qnn.add. ONNX Runtime adds in floating point: "double" is within one unit of it."""
     scales = tuple(scale_of(graph, name) for name in (*node.inputs, *node.outputs))
     if runtime == "xnnpack":
-        attrs = _integer_add(graph, node, (scales[0] / scales[2], scales[1] / scales[2]))
+        with np.errstate(all="ignore"):
+            ratios = scales[0] / scales[2], scales[1] / scales[2]
+        attrs = _integer_add(graph, node, ratios)
     else:
         attrs = _double_add(node, *(float(scale) for scale in scales))
     attrs |= bounds(graph, node, runtime)
@@ -168,6 +176,7 @@ def _border(node: Node, x: TensorType) -> tuple[Node, Tensor]:
 
 
 def _ratio(graph: Graph, node: Node) -> float:
+    ratio_of(graph, node, node.inputs[0], node.outputs[0])
     return float(scale_of(graph, node.inputs[0])) / float(scale_of(graph, node.outputs[0]))
 
 
@@ -205,11 +214,14 @@ def _divided(parts: Attrs, count: int) -> Attrs:
 
 def _xnnpack_mean(graph: Graph, node: Node, count: int) -> Attrs:
     """float32 sum * scale + offset; as a requantisation where that is equal for every sum."""
-    ratio = scale_of(graph, node.inputs[0]) / scale_of(graph, node.outputs[0])
+    ratio = ratio_of(graph, node, node.inputs[0], node.outputs[0])
     zeros = _zero_points(graph, node)
     scale = ratio / np.float32(count)
     total = np.float32(zeros["in_zero_point"] * count)
     offset = np.float32(zeros["out_zero_point"]) - total * scale
+    linear = {"mode": "linear", "scale": scale, "offset": offset}
+    if 255 * count > _SEARCHED_SUMS:
+        return linear
     sums = np.arange(-128 * count, 127 * count + 1)
     wanted = np.clip(numerics.linear(sums, scale, offset), -128, 127)
     centred = sums - count * zeros["in_zero_point"]
@@ -220,7 +232,7 @@ def _xnnpack_mean(graph: Graph, node: Node, count: int) -> Attrs:
 
     nearest = least_misses(scale, misses, reach=_SEARCHED_SUMS // sums.size)
     if misses(nearest):
-        return {"mode": "linear", "scale": scale, "offset": offset}
+        return linear
     return {"mode": "requant", "scale": float(nearest) * count}
 
 

@@ -20,6 +20,7 @@ Lowered = tuple[list[Node], list[Tensor]]
 _INT8 = np.arange(-128, 128)
 # How many float32 values on each side of a scale are tried for one that rounds as a runtime does.
 _NEIGHBOURS = 64
+_LEAST_RATIO, _RATIO_LIMIT = 2.0**-60, 2.0**30
 
 
 def activation_range(activation: str, type_: TensorType, rounding: str = "away") -> tuple[int, int]:
@@ -80,6 +81,19 @@ def factor(node: Node, value: float) -> Multiplier:
         ) from None
 
 
+def ratio_of(graph: Graph, node: Node, source: str, target: str) -> np.float32:
+    """The float32 ratio of two tensors' scales, which must be a number to compute with."""
+    with np.errstate(all="ignore"):
+        ratio: np.float32 = scale_of(graph, source) / scale_of(graph, target)
+    if not _LEAST_RATIO <= ratio < _RATIO_LIMIT:
+        raise GraphError(
+            f"node {node.name!r}: the scales {float(scale_of(graph, source)):g} and "
+            f"{float(scale_of(graph, target)):g} of {source!r} and {target!r} are too far apart; "
+            "quantise the model again"
+        )
+    return ratio
+
+
 def fixed_point(node: Node, *values: float) -> Attrs:
     """multiplier, left and right of real factors, as arrays."""
     parts = [factor(node, value) for value in values]
@@ -100,6 +114,7 @@ def rescale_node(graph: Graph, node: Node, source: str, target: str, runtime: st
     """A core node that gives `target` the values of `source`, bounded as `node` says."""
     x, out = graph.type_of(source), graph.type_of(target)
     scales = scale_of(graph, source), scale_of(graph, target)
+    rounded = ratio_of(graph, node, source, target)
     limits = bounds(graph, node, runtime)
     zeros = {"in_zero_point": zero_point_of(x), "zero_point": zero_point_of(out)}
     activated = node.attrs.get("activation", "none") != "none"
@@ -109,7 +124,7 @@ def rescale_node(graph: Graph, node: Node, source: str, target: str, runtime: st
         mode, parts = _xnnpack_rescale(node, *scales)
     else:
         # LiteRT's separate activations divide the scales as float32.
-        ratio = scales[0] / scales[1] if activated else float(scales[0]) / float(scales[1])
+        ratio = rounded if activated else float(scales[0]) / float(scales[1])
         mode, parts = "double", fixed_point(node, float(ratio))
     name = node.name if target in node.outputs else target
     attrs = {"mode": mode, **parts, **zeros, **limits}

@@ -119,6 +119,11 @@ def quantize_to(x: Array, scale: Array, zero_point: Array, rounding: str = "even
 
 
 def quantize_real(value: float, scale: np.float32, zero_point: int, rounding: str = "away") -> int:
-    """The quantised value of a real number, in float32, ties "away" or to "even"; not clamped."""
-    steps = float(np.float32(value) / np.float32(scale))
+    """The quantised value of a real number, in float32, ties "away" or to "even".
+
+    It is clamped to the range of int32 only.
+    """
+    with np.errstate(over="ignore"):
+        steps = float(np.float32(value) / np.float32(scale))
+    steps = min(max(steps, float(INT32_MIN)), float(INT32_MAX))
     return zero_point + (_round_half_away(steps) if rounding == "away" else round(steps))

@@ -233,6 +233,17 @@ def test_real_bounds(limits: tuple[float, float], expected: tuple[int, int]) -> 
     assert (clip.op, clip.attrs["min"], clip.attrs["max"]) == ("clip", *expected)
 
 
+@pytest.mark.parametrize("numerics", ["litert-ref", "xnnpack", "ort"])
+@pytest.mark.parametrize("scale", [1e-38, 3e38])
+def test_scales_too_far_apart_are_refused(scale: float, numerics: str) -> None:
+    x = Tensor("x", TensorType((1, 4), "int8", QUANT, "NC"))
+    y = Tensor("y", TensorType((1, 4), "int8", Quant.per_tensor(scale, 3), "NC"))
+    node = Node("n", "qnn.rescale", ("x",), ("y",))
+    graph = Graph("g", ("x",), ("y",), {"x": x, "y": y}, (node,))
+    with pytest.raises(GraphError, match="^node 'n': the scales 0.1 and .* are too far apart; "):
+        lower_qnn(graph, numerics)
+
+
 def test_xnnpack_refuses_layers_of_large_scales(rng: np.random.Generator) -> None:
     net = NetBuilder(rng)
     x = net.input("x", (1, 2))

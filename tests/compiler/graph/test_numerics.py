@@ -148,6 +148,7 @@ def test_bounds_of_a_tie() -> None:
     assert numerics.quantize_real(6.0, np.float32(12), 3) == 4
     assert numerics.quantize_real(6.0, np.float32(12), 3, "even") == 3
     assert numerics.quantize_real(-6.0, np.float32(12), 3) == 2
+    assert numerics.quantize_real(3e38, np.float32(1e-38), 0) == 2**31 - 1
 
 
 def test_linear_rounds_the_whole_to_even() -> None:
