@@ -153,5 +153,5 @@ def _compare(found: Arrays, truth: Arrays, tolerance: int) -> None:
     for name, value in found.items():
         if name in truth:
             assert (value.dtype, value.shape) == (truth[name].dtype, truth[name].shape)
-            away = np.abs(value.astype(np.int64) - truth[name])
+            away = np.abs(value.astype(np.float64) - truth[name])
             assert away.max() <= tolerance, f"{name}: {(away > tolerance).sum()} of {away.size}"
