@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ _MAGIC = b"\x93NUMPY"
 _LENGTH_BYTES = {1: 2, 2: 4, 3: 4}
 _HEADER_BYTES_MAX = 10_000
 _AXES_MAX = 32
-_KINDS = "biuf"
+_NUMBER = re.compile(r"\|?b1|[<>|=]?([iu][1248]|f[248])")
 
 
 def read_npy(data: bytes) -> np.ndarray:
@@ -39,15 +40,15 @@ def read_npy(data: bytes) -> np.ndarray:
 def _header(text: bytes) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
     try:
         header = ast.literal_eval(text.decode("latin-1").strip())
-        dtype, shape = np.dtype(header["descr"]), header["shape"]
+        descr, shape = header["descr"], header["shape"]
         is_fortran = bool(header["fortran_order"])
     except (
         ValueError, TypeError, SyntaxError, LookupError, MemoryError, RecursionError,
     ) as error:  # fmt: skip
         raise ValueError("its header is malformed") from error
-    if dtype.kind not in _KINDS or dtype.names or dtype.shape:
+    if not isinstance(descr, str) or not _NUMBER.fullmatch(descr):
         raise ValueError("its elements are no numbers")
     is_shape = isinstance(shape, tuple) and len(shape) <= _AXES_MAX
     if not is_shape or not all(isinstance(n, int) and n >= 0 for n in shape):
         raise ValueError("its header is malformed")
-    return dtype, tuple(map(int, shape)), is_fortran
+    return np.dtype(descr), tuple(map(int, shape)), is_fortran

@@ -17,6 +17,7 @@ import onnx
 import pytest
 
 from compiler.errors import FrontendError
+from compiler.frontend.flatcheck import check_model
 from compiler.frontend.model import import_model
 from runtime.npy import read_npy
 from runtime.package import Package, PackageError
@@ -152,6 +153,8 @@ def test_headers_of_arrays(data: bytes, text: str, tmp_path: Path) -> None:
         ("|O", "(1,)", "its elements are no numbers"),
         ("<U4", "(1,)", "its elements are no numbers"),
         ("<i4,<i4", "(1,)", "its elements are no numbers"),
+        # A letter that numpy warns of.
+        ("a1", "(8,)", "its elements are no numbers"),
         ("<i4", "(-1,)", "its header is malformed"),
         ("<i4", "(1.0,)", "its header is malformed"),
         # numpy would allocate this before it looks at the contents.
@@ -265,3 +268,15 @@ def test_constants_quantised_by_no_scale(scale: float, tmp_path: Path) -> None:
     path.write_bytes(make.make_model(graph).SerializeToString())
     with pytest.raises(FrontendError, match="scales must be a number or a list, positive and fin"):
         import_model(path)
+
+
+def test_field_lists_of_odd_length() -> None:
+    """The readers look at an entry that the end of the list cuts in two."""
+    # A file of one table, whose list claims the first half of an entry for field 1 (a vector).
+    table, entry = 12, 2
+    vtable = (7).to_bytes(2, "little") + (8).to_bytes(2, "little")
+    fields = bytes(2) + entry.to_bytes(2, "little")
+    head = (20).to_bytes(4, "little") + b"TFL3" + bytes(4)
+    data = head + vtable + fields + (20 - table).to_bytes(4, "little") + bytes(4)
+    with pytest.raises(FrontendError, match="^field 1 of Model lies outside its table$"):
+        check_model(data)
