@@ -62,6 +62,17 @@ class HostOperands:
             raise ValueError(f"attribute {name!r} must be an integer, not {value!r}")
         return int(value)
 
+    def number(self, name: str) -> float:
+        """An attribute of one finite number."""
+        value = self.attrs[name]
+        if (
+            not isinstance(value, int | float)
+            or isinstance(value, bool)
+            or not math.isfinite(value)
+        ):
+            raise ValueError(f"attribute {name!r} must be a finite number, not {value!r}")
+        return float(value)
+
     def layout(self) -> str:
         """The axis order of the first operand, an image."""
         layout = self.types[0].layout
@@ -289,8 +300,9 @@ def _rescale(call: HostOperands) -> Array:
 
 
 def _add(call: HostOperands) -> Array:
-    if call.choice("mode", ("double", "xnnpack")) == "xnnpack":
-        return _integer_add(call)
+    mode = call.choice("mode", ("double", "xnnpack", "scaled"))
+    if mode != "double":
+        return _integer_add(call, mode)
     raise_by = call.integer("left_shift")
     parts = []
     for index, key in enumerate(("lhs", "rhs")):
@@ -300,12 +312,16 @@ def _add(call: HostOperands) -> Array:
     return _clamp(call, arith.add(result, call.out.zero_point[0]))
 
 
-def _integer_add(call: HostOperands) -> Array:
+def _integer_add(call: HostOperands, mode: str) -> Array:
     total: Array = np.asarray(call.integer("bias"))
     for index, key in enumerate(("lhs_multiplier", "rhs_multiplier")):
         wide = call.array(index, "int8").astype(np.int64)
         total = arith.add(total, arith.wrap32(wide * call.integer(key)))
-    shifted = arith.shr(total, call.integer("shift"))
+    if mode == "scaled":
+        real = total.astype(np.float32) * np.float32(call.number("scale"))
+        shifted = np.rint(real).astype(np.int32)
+    else:
+        shifted = arith.shr(total, call.integer("shift"))
     return _clamp(call, arith.add(shifted, call.integer("zero_point")))
 
 

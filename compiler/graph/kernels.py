@@ -126,8 +126,13 @@ def add(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
             a, b = (value.astype(np.int64) for value in values)
             acc = a * attrs["lhs_multiplier"] + b * attrs["rhs_multiplier"] + attrs["bias"]
             return _clamp((acc >> attrs["shift"]) + attrs["zero_point"], attrs)
+        case "scaled":
+            a, b = (value.astype(np.int64) for value in values)
+            acc = a * attrs["lhs_multiplier"] + b * attrs["rhs_multiplier"] + attrs["bias"]
+            scaled = numerics.scale_float(acc, np.array(attrs["scale"], np.float32))
+            return _clamp(scaled + attrs["zero_point"], attrs)
         case mode:
-            raise GraphError(f"add mode must be double or xnnpack, not {mode!r}")
+            raise GraphError(f"add mode must be double, xnnpack or scaled, not {mode!r}")
 
 
 def max_pool2d(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:

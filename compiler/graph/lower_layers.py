@@ -31,6 +31,8 @@ _ADD_LEFT_SHIFT = 20
 # XNNPACK's integer kernels take ratios of scales in this range. Others go to LiteRT's own vector
 # kernels, which differ from its reference ones.
 _XNNPACK_LEAST, _XNNPACK_LIMIT = 2.0**-10, 2.0**8
+# Multipliers of this length keep sums below 2^24, which float32 holds exactly.
+_SCALED_ADD_BITS = 15
 _XNNPACK_ADD_BITS = 20
 # Bounds the search for an equal scale, to about a tenth of a second.
 _SEARCHED_SUMS = 1 << 22
@@ -84,12 +86,18 @@ def _float_scales(graph: Graph, node: Node, runtime: str) -> Attrs:
 
 
 def add(graph: Graph, node: Node, runtime: str) -> Lowered:
-    """qnn.add. ONNX Runtime adds in floating point: "double" is within one unit of it."""
+    """qnn.add. ONNX Runtime adds in floating point.
+
+    With powers of two as scales that is exact but for one rounding, ties to even ("scaled");
+    elsewhere "double" is within one unit of it.
+    """
     scales = tuple(scale_of(graph, name) for name in (*node.inputs, *node.outputs))
     if runtime == "xnnpack":
         with np.errstate(all="ignore"):
             ratios = scales[0] / scales[2], scales[1] / scales[2]
         attrs = _integer_add(graph, node, ratios)
+    elif runtime == "ort" and (exact := _scaled_add(graph, node, scales)):
+        attrs = exact
     else:
         attrs = _double_add(node, *(float(scale) for scale in scales))
     attrs |= bounds(graph, node, runtime)
@@ -104,6 +112,27 @@ def _double_add(node: Node, a: float, b: float, out: float) -> Attrs:
         "lhs": factor(node, a / double),
         "rhs": factor(node, b / double),
         "out": factor(node, double / ((1 << _ADD_LEFT_SHIFT) * out)),
+    }
+
+
+def _scaled_add(graph: Graph, node: Node, scales: tuple[np.float32, ...]) -> Attrs | None:
+    """Integer multipliers and a common power of two, if all scales are powers of two."""
+    mantissas, exponents = np.frexp(scales)
+    if (mantissas != 0.5).any():
+        return None
+    first, second = (int(e - exponents[2]) for e in exponents[:2])
+    bits = max(1, -first, -second)
+    lhs, rhs = 1 << (first + bits), 1 << (second + bits)
+    if max(bits, lhs.bit_length(), rhs.bit_length()) > _SCALED_ADD_BITS:
+        return None
+    a, b = (zero_point_of(graph.type_of(name)) for name in node.inputs)
+    return {
+        "mode": "scaled",
+        "lhs_multiplier": lhs,
+        "rhs_multiplier": rhs,
+        "bias": -lhs * a - rhs * b,
+        "scale": 2.0**-bits,
+        "zero_point": zero_point_of(graph.type_of(node.outputs[0])),
     }
 
 

@@ -15,7 +15,8 @@ rescale        int8 -> int8; mode, multiplier, left, right (1 value each) and bo
                in_zero_point, zero_point
 add            clamp_min, clamp_max; mode "double": left_shift, lhs, rhs, out (multiplier, left,
                right); mode "xnnpack": lhs_multiplier, rhs_multiplier, bias, shift, zero_point,
-               on the values as they are
+               on the values as they are; mode "scaled": the same with scale (float32, rounded
+               to nearest even) for shift
 max_pool2d     kernel, strides, pads, layout, clamp_min, clamp_max
 avg_pool2d     the same, count_include_pad, and mode "litert"; or, with in_zero_point and
                out_zero_point, "requant": scale; "double": multiplier, left, right; or "linear":

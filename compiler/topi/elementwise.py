@@ -64,6 +64,17 @@ class LinearAdd:
 
 
 @dataclass(frozen=True)
+class ScaledAdd:
+    """out = lhs * multipliers[0] + rhs * multipliers[1] + bias, requantised."""
+
+    lhs: str | int
+    rhs: str | int
+    multipliers: tuple[int, int]
+    bias: int
+    out: Requantiser
+
+
+@dataclass(frozen=True)
 class Clip:
     """out = min(max(x, least), greatest)"""
 
@@ -81,7 +92,7 @@ class Rescale:
     out: Requantiser
 
 
-Step = Add | LinearAdd | Clip | Rescale
+Step = Add | LinearAdd | ScaledAdd | Clip | Rescale
 
 
 _LINEAR_BITS = 21
@@ -114,6 +125,7 @@ def linear_approximation(add: Add) -> LinearAdd:
 def check_supported(steps: Sequence[Step], config: VtaConfig) -> str | None:
     """Why VTA cannot run a chain of steps in `config`, or None if it can."""
     loads = sum(isinstance(operand, str) for step in steps for operand in _operands(step))
+    loads += max(map(_buffers, steps)) - 1
     vectors = sum(len(_vectors(step, config)) for step in steps)
     depth = config.depth(MemType.ACC)
     if loads + vectors > depth:
@@ -134,8 +146,13 @@ def elementwise(
     return builder.finish()
 
 
+def _buffers(step: Step) -> int:
+    """ACC tiles that the requantisation of a step has in use at once."""
+    return step.out.buffers if isinstance(step, ScaledAdd | Rescale) else 1
+
+
 def _operands(step: Step) -> tuple[str | int, ...]:
-    if isinstance(step, Add | LinearAdd):
+    if isinstance(step, Add | LinearAdd | ScaledAdd):
         return step.lhs, step.rhs
     return (step.operand,)
 
@@ -154,10 +171,21 @@ def _vectors(step: Step, config: VtaConfig) -> np.ndarray:
             return np.concatenate([*(same(x.multiplier) for x in scales), requant(out, 0)])
         case LinearAdd(multipliers=multipliers, bias=bias):
             return np.concatenate([same(value) for value in (*multipliers, bias)])
+        case ScaledAdd(multipliers=multipliers, bias=bias, out=out):
+            return np.concatenate([*map(same, multipliers), requant(out, bias)])
         case Rescale(zero_point=zero_point, out=out):
             return requant(out, -zero_point)
         case Clip():
             return np.zeros((0, config.batch, config.block_out), np.int32)
+
+
+def _is_exact(step: Step) -> bool:
+    match step:
+        case LinearAdd(is_exact=exact):
+            return exact
+        case ScaledAdd(out=out) | Rescale(out=out):
+            return out.is_exact
+    return True
 
 
 class _Builder:
@@ -179,13 +207,8 @@ class _Builder:
         self.vectors = np.concatenate([_vectors(step, config) for step in steps])
         self.params = te.placeholder(self.vectors.shape, "int32", f"{name}.params")
         self.used = 0
-        self.buffers = 1
-        self.is_exact = all(
-            step.is_exact
-            if isinstance(step, LinearAdd)
-            else not isinstance(step, Rescale) or step.out.is_exact
-            for step in steps
-        )
+        self.buffers = max(map(_buffers, steps))
+        self.is_exact = all(_is_exact(step) for step in steps)
 
     def add(self, step: Step) -> None:
         """Append one step's stages."""
@@ -194,6 +217,10 @@ class _Builder:
                 self._add(step)
             case LinearAdd():
                 self._linear_add(step)
+            case ScaledAdd():
+                first, second = self._take(2)
+                total = self._weighted(step, first, second)
+                self._requantised(self._stage(total, "sum"), step.out)
             case Clip(operand, least, greatest):
                 x = self._operand(operand)
                 self._stage(lambda *at: _clamp(x(*at), least, greatest), "clip")
@@ -215,22 +242,28 @@ class _Builder:
 
     def _linear_add(self, step: LinearAdd) -> None:
         first, second, bias = self._take(3)
-        params = self.params
-        lhs, rhs = self._operand(step.lhs), self._operand(step.rhs)
-        scaled = self._stage(lambda e, b, o: rhs(e, b, o) * params(second, b, o), "scaled")
+        params, weighted = self.params, self._weighted(step, first, second)
 
         def total(e: te.Var, b: te.Var, o: te.Var) -> te.Expr:
-            value = lhs(e, b, o) * params(first, b, o) + scaled(e, b, o) + params(bias, b, o)
+            value = weighted(e, b, o) + params(bias, b, o)
             value = te.call("shr", value, te.Const(step.shift)) + step.zero_point
             return _clamp(value, step.clamp_min, step.clamp_max)
 
         self._stage(total, "sum")
 
+    def _weighted(
+        self, step: LinearAdd | ScaledAdd, first: int, second: int
+    ) -> Callable[..., te.Expr]:
+        """The operands times parameter vectors `first` and `second`, added."""
+        params = self.params
+        lhs, rhs = self._operand(step.lhs), self._operand(step.rhs)
+        scaled = self._stage(lambda e, b, o: rhs(e, b, o) * params(second, b, o), "scaled")
+        return lambda e, b, o: lhs(e, b, o) * params(first, b, o) + scaled(e, b, o)
+
     def _requantised(self, x: te.Tensor, out: Requantiser) -> None:
         no_bias = np.zeros(self.config.block_out, np.int64)
         vectors = self._take(out.parameters(no_bias, self.config).shape[1])
         params = self.params
-        self.buffers = max(self.buffers, out.buffers)
         self.stages.append(out.stages(x, lambda v, e, b, o: params(vectors[v], b, o)))
 
     def _operand(self, operand: str | int) -> te.Tensor:

@@ -167,7 +167,13 @@ def add(graph: Graph, node: Node, name: str) -> HostKernel:
             total = total + _scaled(raised, attrs[key])
         return _scaled(total, attrs["out"]) + zero_point_of(out_type)
 
-    forms = {"double": double, "xnnpack": integer}
+    def scaled(*at: Expr) -> Expr:
+        a, b = (int32(tensor(*at)) for tensor in operands)
+        total = a * attrs["lhs_multiplier"] + b * attrs["rhs_multiplier"] + attrs["bias"]
+        real = cast("float32", total) * Const(attrs["scale"], "float32")
+        return int32(call("round_even", real, dtype="float32")) + attrs["zero_point"]
+
+    forms = {"double": double, "xnnpack": integer, "scaled": scaled}
     form = forms[_mode(node, forms)]
 
     def element(*at: Expr) -> Expr:

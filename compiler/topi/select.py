@@ -18,6 +18,7 @@ from compiler.topi.elementwise import (
     LinearAdd,
     Rescale,
     Scale,
+    ScaledAdd,
     Step,
     elementwise,
     linear_approximation,
@@ -172,6 +173,8 @@ def _elementwise(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str
         operands = [places.get(name, device_name(name)) for name in node.inputs]
         if node.op == "add" and node.attrs["mode"] == "xnnpack":
             steps.append(_linear_add(node, operands))
+        elif node.op == "add" and node.attrs["mode"] == "scaled":
+            steps.append(_scaled_add(node, operands, config))
         elif node.op == "add":
             step = _add(node, graph, operands)
             steps.append(step if config.has("requant") else linear_approximation(step))
@@ -213,6 +216,17 @@ def _add(node: Node, graph: Graph, operands: list[str | int]) -> Add:
         int(node.attrs["left_shift"]),
         (scales[0], scales[1]),
         requant,
+    )
+
+
+def _scaled_add(node: Node, operands: list[str | int], config: VtaConfig) -> ScaledAdd:
+    a, zero = node.attrs, np.zeros(1, np.int64)
+    scale = np.array([a["scale"]], np.float32)
+    bounds = int(a["clamp_min"]), int(a["clamp_max"])
+    out = Requant(Rounding.FLOAT, scale, zero, zero, int(a["zero_point"]), *bounds)
+    multipliers = int(a["lhs_multiplier"]), int(a["rhs_multiplier"])
+    return ScaledAdd(
+        operands[0], operands[1], multipliers, int(a["bias"]), requantiser(out, config)
     )
 
 
