@@ -137,6 +137,11 @@ class TensorInfo:
                     f"not {self.batch} and {self.block}"
                 )
             self.logical_nchw()
+        if len(self.scale) != len(self.zero_point):
+            raise PackageError(
+                f"tensor {self.name!r} must have as many zero points as scales, not "
+                f"{len(self.zero_point)} for {len(self.scale)}"
+            )
         if len(self.shape) > _AXES_MAX or min(self.shape, default=1) < 0:
             raise PackageError(
                 f"tensor {self.name!r} must have at most {_AXES_MAX} axes, none of them negative, "

@@ -40,7 +40,8 @@ from vta_hw.spec.config import VtaConfig, named_configs
 from vta_hw.spec.errors import VtaKitError
 from vta_sim import functional
 
-MESSAGE_CHARS_MAX = 2000
+# Names are quoted whole, however long they are.
+MESSAGE_CHARS_MAX = 10_000
 _DIGEST_CHARS = 64
 _TRAILER_BYTES = len(b"vta-package 0001 sha256=") + _DIGEST_CHARS
 # Bounds on what is run for a test's sake: legal programs may ask for years of work.

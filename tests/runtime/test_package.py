@@ -217,6 +217,14 @@ def test_tensor_refusals() -> None:
             batch=1,
             block=1,
         )
+    with pytest.raises(PackageError, match="as many zero points as scales, not 0 for 1$"):
+        TensorInfo(name="x", dtype="int8", shape=(1,), scale=(0.5,))
+    with pytest.raises(PackageError, match="at most 32 axes, none of them negative, not the shape"):
+        TensorInfo(name="x", dtype="int8", shape=(2, -1))
+    with pytest.raises(PackageError, match=f"takes {1 << 40} bytes, more than the {1 << 32} that"):
+        TensorInfo(name="x", dtype="int8", shape=(1 << 20, 1 << 20))
+    with pytest.raises(PackageError, match=r"shape of TensorInfo must be tuple\[int, ...\], not"):
+        TensorInfo(name="x", dtype="int8", shape=("a",))  # type: ignore[arg-type]
     with pytest.raises(PackageError, match="must be placed on one of"):
         LayerRow(name="x", op="y", where="moon")
 
