@@ -21,9 +21,10 @@ from vta_hw.spec.isa import Rounding
 
 _MULTIPLIER_BITS = 12
 _RESULT_BITS = 9
-# Shifts for which the exact forms hold. Beyond 16, a float32 sum above 2^24 has lost low bits that
-# matter; below 2, the second of two roundings does not exist.
-_EXACT_RANGE = {Rounding.SINGLE: (1, 30), Rounding.FLOAT: (1, 16), Rounding.DOUBLE: (2, 30)}
+# Shifts for which the exact forms hold. Beyond 21, sums that do not saturate the result leave no
+# room for the rounding's half; beyond 16, a float32 sum above 2^24 has lost low bits that matter;
+# below 2, the second of two roundings does not exist.
+_EXACT_RANGE = {Rounding.SINGLE: (1, 21), Rounding.FLOAT: (1, 16), Rounding.DOUBLE: (2, 21)}
 
 
 def requantiser(out: Requant, config: VtaConfig) -> Requantiser:
@@ -88,20 +89,21 @@ class PlainRequant:
         k = self._powers()
         assert k is not None
         half = 1 << (k - 1)
+        limit = 1 << (_RESULT_BITS + k)  # beyond, the result saturates: half can be added safely
         match self.out.mode:
             case Rounding.SINGLE:
-                return [half, k]
+                return [-limit, limit, half, k]
             case Rounding.FLOAT:
-                return [k - 31, half - 1, k]
+                return [-limit, limit, k - 31, half - 1, k]
             case Rounding.DOUBLE:
                 # Halved with ties up first, then the rest with ties away from zero.
-                return [half >> 1, k - 1]
+                return [-limit, limit, half >> 1, k - 1]
         raise AssertionError(self.out.mode)
 
     def _ties_up(self, acc: te.Tensor, params: Parameters) -> te.Tensor:
         def element(*at: te.Var) -> te.Expr:
-            value = acc(*at) + params(0, *at) + params(1, *at)
-            return self._finish(te.call("shr", value, params(2, *at)))
+            value = _bounded(acc(*at), params, *at) + params(3, *at)
+            return self._finish(te.call("shr", value, params(4, *at)))
 
         return te.compute(acc.shape, element, f"{acc.name}.req")
 
@@ -110,7 +112,7 @@ class PlainRequant:
         is_float = self.out.mode is Rounding.FLOAT
 
         def prepared(*at: te.Var) -> te.Expr:
-            value = acc(*at) + params(0, *at)
+            value = _bounded(acc(*at), params, *at)
             return value if is_float else te.call("shr", value + 1, te.Const(1))
 
         x = te.compute(acc.shape, prepared, f"{acc.name}.x")
@@ -119,11 +121,11 @@ class PlainRequant:
             if not is_float:  # -1 for negative values: ties go away from zero
                 return te.call("shr", x(*at), te.Const(31))
             # 1 where the result's last bit is odd: ties go to even
-            lowest = te.call("shr", te.call("shr", x(*at), params(1, *at)), te.Const(31))
+            lowest = te.call("shr", te.call("shr", x(*at), params(3, *at)), te.Const(31))
             return lowest * -1
 
         fix = te.compute(acc.shape, correction, f"{acc.name}.fix")
-        half, shift = (2, 3) if is_float else (1, 2)
+        half, shift = (4, 5) if is_float else (3, 4)
 
         def rounded(*at: te.Var) -> te.Expr:
             value = fix(*at) + x(*at) + params(half, *at)
@@ -146,9 +148,14 @@ class PlainRequant:
 
     def _rounded(self, acc: te.Tensor, params: Parameters) -> te.Tensor:
         def element(*at: te.Var) -> te.Expr:
-            value = acc(*at) + params(0, *at)
-            value = te.minimum(te.maximum(value, params(1, *at)), params(2, *at))
+            value = _bounded(acc(*at), params, *at)
             value = te.call("shr", value, params(3, *at)) * params(4, *at) + params(5, *at)
             return self._finish(te.call("shr", value, params(6, *at)))
 
         return te.compute(acc.shape, element, f"{acc.name}.req")
+
+
+def _bounded(acc: te.Expr, params: Parameters, *at: te.Var) -> te.Expr:
+    """The sum with its bias (vector 0) between vectors 1 and 2."""
+    value = acc + params(0, *at)
+    return te.minimum(te.maximum(value, params(1, *at)), params(2, *at))
