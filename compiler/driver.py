@@ -15,6 +15,7 @@ from compiler.graph.fuse import Kernel, fuse
 from compiler.graph.ir import Graph
 from compiler.graph.lower_qnn import default_numerics, lower_qnn
 from compiler.graph.partition import Placed, partition
+from compiler.graph.rebatch import rebatch
 from compiler.topi.host import HOST_OPS
 from compiler.topi.select import select
 from runtime.package import Package
@@ -37,16 +38,18 @@ def compile_model(
     numerics: str | None = None,
     dump_dir: Path | None = None,
     host_triple: str | None = None,
+    batch: int | None = None,
 ) -> CompileResult:
     """Compile a TFLite or ONNX file for `config`.
 
     `numerics` names the runtime whose results are wanted (default: the format's own); `dump_dir`
-    gets every intermediate form; `host_triple` is the machine of the host operators.
+    gets every intermediate form; `host_triple` is the machine of the host operators; `batch` is the
+    number of images at once (default: the model's).
     """
     context = CompileContext(config, dump_dir)
     with context.step("import"):
         graph = import_model(path)
-    return compile_graph(graph, context, numerics, host_triple)
+    return compile_graph(graph, context, numerics, host_triple, batch)
 
 
 def compile_graph(
@@ -54,10 +57,15 @@ def compile_graph(
     context: CompileContext,
     numerics: str | None = None,
     host_triple: str | None = None,
+    batch: int | None = None,
 ) -> CompileResult:
     """Compile an imported graph (quantised operators, not lowered yet)."""
     chosen = numerics or default_numerics(graph)
-    context.dump("graph-imported", str(graph))
+    _dump(context, "import", graph)
+    if batch is not None:
+        with context.step("rebatch"):
+            graph = rebatch(graph, batch)
+        _dump(context, "rebatch", graph)
     for name, step in (
         ("lower_qnn", lambda g: lower_qnn(g, chosen)),
         ("fold_constants", fold_constants),
@@ -65,13 +73,14 @@ def compile_graph(
     ):
         with context.step(name):
             graph = step(graph)
-        context.dump(f"graph-{name}", str(graph))
+        _dump(context, name, graph)
     with context.step("fuse"):
         kernels = fuse(graph)
+    context.dump("graph", "fuse", lambda: _kernels_text(kernels))
     with context.step("partition"):
         placed = partition(graph, kernels, lambda k: _reject(k, graph, context.config))
         _refuse_homeless(placed)
-    context.dump("placement", _placement_text(placed))
+    context.dump("graph", "partition", lambda: _placement_text(placed))
     package = assemble(graph, placed, chosen, context, host_triple)
     return CompileResult(package, graph, tuple(context.seconds.items()))
 
@@ -95,6 +104,23 @@ def _refuse_homeless(placed: tuple[Placed, ...]) -> None:
             f"{len(lost)} operators can run neither on VTA nor on the host: {'; '.join(lost)}; "
             f"choose another config or change the model"
         )
+
+
+def _dump(context: CompileContext, step: str, graph: Graph) -> None:
+    context.dump("graph", step, lambda: str(graph))
+
+
+def _kernels_text(kernels: tuple[Kernel, ...]) -> str:
+    """Per kernel what it reads and makes, then its operators, the anchor marked."""
+    lines = []
+    for kernel in kernels:
+        lines.append(
+            f"kernel {kernel.name} ({', '.join(kernel.inputs)}) -> {', '.join(kernel.outputs)}"
+        )
+        for node in kernel.nodes:
+            mark = "*" if node is kernel.anchor else " "
+            lines.append(f"  {mark} {node.op} {node.name} -> {', '.join(node.outputs)}")
+    return "\n".join(lines) + "\n"
 
 
 def _placement_text(placed: tuple[Placed, ...]) -> str:

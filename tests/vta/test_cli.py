@@ -413,6 +413,14 @@ def test_compile_and_run_the_digits_network(vta: Vta, digits: Path, tmp_path: Pa
     assert _is_complaint(said) and "must be float32" in said.err
 
 
+def test_compile_for_another_batch(vta: Vta, tmp_path: Path) -> None:
+    target, dump = tmp_path / "four.vta", tmp_path / "dump"
+    said = vta("compile", DIGITS, "-o", target, "--batch", 4, "--dump", dump)
+    assert said.status == 0
+    assert any("graph-rebatch" in name for name in os.listdir(dump))
+    assert "logits: float32[4x10]" in vta("run", target).out
+
+
 def test_compile_says_what_it_does(vta: Vta, tmp_path: Path) -> None:
     target = tmp_path / "d.vta"
     said = vta(
@@ -448,6 +456,7 @@ def test_compile_for_another_machine(vta: Vta, tmp_path: Path) -> None:
         (["compile", str(DIGITS), "-o", "no/folder/x.vta"], "existing folder"),
         (["compile", str(DIGITS), "-o", "x.vta", "--numerics", "exactly"], "exactly"),
         (["compile", str(DIGITS), "-o", "x.vta", "--config", "nothing"], "nothing"),
+        (["compile", str(DIGITS), "-o", "x.vta", "--batch", "0"], "at least 1, not 0"),
         (["compile", str(DIGITS), "-o", "x.vta", "--host", "z80-cpm"], "z80-cpm"),
         (["compile", str(DIGITS), "-o", "x.vta", "--dump", "text.onnx"], "text.onnx"),
         (["compile", str(DIGITS)], "--output"),
