@@ -8,6 +8,7 @@ from functools import lru_cache
 from itertools import product
 
 from compiler.errors import CapacityError
+from compiler.topi.kernel import divisors
 from vta_hw.spec.config import MemType, VtaConfig
 
 
@@ -67,14 +68,8 @@ def choose_tiling(shape: ConvShape, config: VtaConfig) -> ConvTiling:
     return best
 
 
-def _divisors(n: int) -> list[int]:
-    return [d for d in range(1, n + 1) if n % d == 0]
-
-
 def _legal(shape: ConvShape, config: VtaConfig) -> Iterator[ConvTiling]:
-    sizes = product(
-        _divisors(shape.group), _divisors(shape.ci), _divisors(shape.h), _divisors(shape.w)
-    )
+    sizes = product(divisors(shape.group), divisors(shape.ci), divisors(shape.h), divisors(shape.w))
     for co, ci, h, w in sizes:
         for co_threads, h_threads in ((1, 1), (2, 1), (1, 2)):
             if shape.group // co % co_threads or shape.h // h % h_threads:

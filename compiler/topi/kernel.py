@@ -43,3 +43,8 @@ class Packed:
         """Extents of the six axes; batch and channels are padded to whole blocks."""
         batch, block = config.batch, config.block_out
         return (-(-self.n // batch), -(-self.c // block), self.h, self.w, batch, block)
+
+
+def divisors(n: int) -> list[int]:
+    """The positive divisors of a positive number, in order: sizes that tile it without a rest."""
+    return [d for d in range(1, n + 1) if n % d == 0]

@@ -15,7 +15,7 @@ from compiler import te
 from compiler.errors import CapacityError
 from compiler.loop.expr import reads
 from compiler.topi.borders import NO_BORDERS, Borders, borders, inside_image
-from compiler.topi.kernel import KernelTemplate, Packed
+from compiler.topi.kernel import KernelTemplate, Packed, divisors
 from compiler.topi.requant import Requant, Requantiser, lanes
 from compiler.topi.requant_plain import requantiser
 from vta_hw.spec.config import MemType, VtaConfig
@@ -23,7 +23,12 @@ from vta_hw.spec.isa import Rounding
 
 AVERAGE_SHIFT = 23
 AVERAGE_MAX_WINDOW = 202
-"""Largest window for which the multiplier's rounding is exact (design, section 3)."""
+"""Up to here RSR(sum * ceil(2^23 / n), 23) is the rounded quotient sum / n, for all int8 values.
+
+The multiplier is too large by less than one, which moves a quotient away from zero, by at most
+|sum| / 2^23. Up to n = 181 that is less than 1 / 2n, the distance of a quotient to the next tie (a
+tie itself goes away from zero anyway); up to 202 every sum was tried. For n = 203 some sums fail.
+"""
 
 
 @dataclass(frozen=True)
@@ -213,8 +218,8 @@ def _tile(pool: Pool, config: VtaConfig) -> tuple[int, int, int] | None:
     columns = pool.data.w + pool.pads[1] + pool.pads[3]
     best: tuple[int, tuple[int, int, int]] | None = None
     for threads in (2, 1):
-        for c in _divisors(blocks):
-            for h in _divisors(height):
+        for c in divisors(blocks):
+            for h in divisors(height):
                 if (blocks // c) % threads:
                     continue
                 rows = (h - 1) * pool.strides[0] + pool.kernel[0]
@@ -226,10 +231,6 @@ def _tile(pool: Pool, config: VtaConfig) -> tuple[int, int, int] | None:
                 if best is None or c * h * threads > best[0]:
                     best = (c * h * threads, (c, h, threads))
     return best[1] if best else None
-
-
-def _divisors(n: int) -> list[int]:
-    return [d for d in range(1, n + 1) if n % d == 0]
 
 
 def _schedule(

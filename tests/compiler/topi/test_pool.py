@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compiler.topi.pool import AVERAGE_MAX_WINDOW, AVERAGE_SHIFT
 from tests.compiler.topi.builder import CoreNet
 from tests.compiler.topi.checking import CONFIGS, check, examples
 from tests.compiler.topi.test_conv2d import CLAMPS, ZERO_POINTS
@@ -57,3 +58,14 @@ def test_clip_after_pooling_joins_its_kernel(op: str, rng: np.random.Generator) 
     out = net.clip(net.pool(x, op, clamp=(-100, 90)), -40, 120)
     compiled = check(net.graph(out), CONFIGS["mac64"], rng)
     assert len(compiled.package.layers) == 1
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 49, 64, 181, *range(182, AVERAGE_MAX_WINDOW + 2)])
+def test_average_by_multiplication(n: int) -> None:
+    sums = np.arange(-128 * n, 127 * n + 1, dtype=np.int64)
+    product = sums * -(-(1 << AVERAGE_SHIFT) // n)
+    assert np.abs(product).max() < 1 << 31
+    half = 1 << (AVERAGE_SHIFT - 1)
+    found = np.sign(sums) * ((np.abs(product) + half) >> AVERAGE_SHIFT)
+    quotient = np.sign(sums) * ((2 * np.abs(sums) + n) // (2 * n))
+    assert np.array_equal(found, quotient) == (n <= AVERAGE_MAX_WINDOW)
