@@ -1,4 +1,4 @@
-"""The oracle: what a VTA program does, in plain Python integers, written from the design alone.
+"""The oracle: what a VTA program does, in plain Python integers, by the rules of docs/isa.md.
 
 It shares no code with `vta_hw.spec.semantics` or any simulator. `execute` runs a stream as three
 decoupled stages with bounded queues and token counters, and gives the verdict and the DRAM image.
@@ -86,7 +86,7 @@ class Core:
     # -- transfers ---------------------------------------------------------------
 
     def check_transfer(self, insn: Mapping[str, int]) -> None:
-        """Raise `Bad` in the order of the design: flags, type, pads, SRAM end, DRAM end."""
+        """Raise `Bad` in the order of docs/isa.md: flags, type, pads, SRAM end, DRAM end."""
         load, memory = insn["opcode"] == w.LOAD, insn["memory_type"]
         allowed = _PARTNER[w.stage_of(insn)]
         if any(insn[flag] and flag not in allowed for flag in FLAGS):
@@ -344,7 +344,7 @@ class Machine:
         return True
 
     def verdict(self) -> tuple[str, str | None, int | None]:
-        """(status, kind, index) in the design's order."""
+        """(status, kind, index) in the order of docs/isa.md."""
         if self.faults:
             index = min(self.faults)
             return "fault", self.faults[index], index

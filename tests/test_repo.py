@@ -20,6 +20,10 @@ LONGEST_FUNCTION_LINES = 80
 LARGEST_FILE_BYTES = 256 * 1024
 # Folders of one machine. A path in a message or an example is relative, or made at run time.
 ABSOLUTE_PATH = re.compile(r"(?<![\w.~-])/(?:home|root|work|Users|mnt|opt)/\w")
+# A clone holds no design document and no list of issues: what they say is to be said in place.
+CITATION = re.compile(
+    r"\bDESIGN\b|\b[Dd]esign,? section|\b(?:of|from) the design\b|\b[Ii]ssue #?\d"
+)
 INSTALLED_BY_MAKE = ("demo", "test")
 
 
@@ -39,16 +43,40 @@ def test_files_are_small():
     assert not {name: size for name, size in sizes.items() if size > LARGEST_FILE_BYTES}
 
 
-def test_no_absolute_paths():
+def _lines_with(pattern: re.Pattern[str]) -> list[str]:
+    """Lines of tracked text files, but of this one, that have the pattern."""
     found = []
     for name in _tracked():
         data = (REPO / name).read_bytes()
         if b"\0" in data or name == "tests/test_repo.py":
             continue
         for number, line in enumerate(data.decode().splitlines(), 1):
-            if ABSOLUTE_PATH.search(line):
+            if pattern.search(line):
                 found.append(f"{name}:{number}: {line.strip()}")
-    assert not found
+    return found
+
+
+def test_no_absolute_paths():
+    assert not _lines_with(ABSOLUTE_PATH)
+
+
+@pytest.mark.parametrize(
+    ("text", "cites"),
+    [
+        ("exact (design, section 3)", True),
+        ("DESIGN's words alone", True),
+        ("written from the design alone", True),
+        ("see issue #12", True),
+        ("the co-design of both", False),
+        ("an entry is free when its instruction issues", False),
+    ],
+)
+def test_citations_are_recognised(text: str, cites: bool):
+    assert bool(CITATION.search(text)) == cites
+
+
+def test_nothing_cites_what_a_clone_lacks():
+    assert not _lines_with(CITATION)
 
 
 def test_nothing_generated_is_tracked():

@@ -20,7 +20,7 @@ BASE: dict[str, Any] = {
 }
 
 
-def test_named_configs_are_those_of_the_design() -> None:
+def test_names_of_the_configs() -> None:
     assert set(named_configs()) == {
         "batch4", "default", "mac64", "pynq", "rect", "tiny", "ultra96", "zcu104",
     }  # fmt: skip

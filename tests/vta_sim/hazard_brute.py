@@ -1,6 +1,6 @@
 """Hazards by force: a set of places per instruction, and reachability in the graph of all events.
 
-Written against DESIGN's words alone and in plain Python; shares nothing with the checker but the
+By the rules of docs/isa.md and in plain Python; shares nothing with the checker but the
 instruction classes.
 """
 
