@@ -15,6 +15,7 @@ import numpy as np
 from llvmlite import ir
 
 from compiler.emit.host_calls import I32, I64
+from compiler.emit.host_targets import find_host_target
 from compiler.emit.host_values import ValueBuilder, memory_type
 from compiler.errors import LoweringError
 from compiler.loop.nodes import Alloc, Buffer, For, Func, If, Seq, Stmt, Store
@@ -23,25 +24,33 @@ _HOST_SCOPES = ("dram", "host")
 _STACK_BYTES_MAX = 1 << 14
 _ALIGNMENT_BYTES = 64
 _SPEED_LEVEL = 3
-# Features and ABI that Linux systems expect where LLVM's own default is less: without them RISC-V
-# code would have no multiplication and could not be linked with anything else.
-_BASELINES = {"riscv64": ("+m,+a,+f,+d,+c", "lp64d")}
 
 
 def compile_host(funcs: Sequence[Func], triple: str | None = None) -> tuple[bytes, str]:
     """Object code of all functions, and the target triple it is for.
 
     The default triple is this machine's. Only instructions of the architecture's baseline are
-    used, so that the code runs on every machine of the triple.
+    used, so that the code runs on every machine of the triple. Triples beyond `HOST_TARGETS` are
+    refused.
     """
-    target = _target(triple)
-    module = build_module(funcs, target.triple)
-    features, abi = _BASELINES.get(str(target.triple).partition("-")[0], ("", ""))
-    machine = target.create_target_machine(
-        features=features, opt=_SPEED_LEVEL, reloc="pic", codemodel="default", abiname=abi
-    )
-    code: bytes = machine.emit_object(_optimised(module, machine))
-    return code, str(target.triple)
+    full, known = find_host_target(llvm.get_process_triple() if triple is None else triple)
+    module = build_module(funcs, full)
+    try:
+        machine = _target(full).create_target_machine(
+            features=known.features,
+            opt=_SPEED_LEVEL,
+            reloc="pic",
+            codemodel="default",
+            abiname=known.abi,
+        )
+        code: bytes = machine.emit_object(_optimised(module, machine))
+    except RuntimeError as error:
+        text = " ".join(str(error).split())
+        raise LoweringError(
+            f"LLVM cannot make host code for {full!r} ({text}); use another triple or another "
+            f"version of llvmlite"
+        ) from error
+    return code, full
 
 
 def host_function(func: Func) -> Callable[..., None]:
@@ -100,13 +109,7 @@ def _target(triple: str | None) -> llvm.Target:
         return llvm.Target.from_triple(llvm.get_process_triple())
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    try:
-        return llvm.Target.from_triple(triple)
-    except RuntimeError as error:
-        raise LoweringError(
-            f"host triple {triple!r} names no target that LLVM knows; use one like "
-            f"{llvm.get_process_triple()} or aarch64-unknown-linux-gnu"
-        ) from error
+    return llvm.Target.from_triple(triple)
 
 
 def _optimised(module: ir.Module, machine: llvm.TargetMachine) -> llvm.ModuleRef:
