@@ -16,11 +16,13 @@ from compiler.graph.ir import Graph
 from compiler.graph.partition import Placed
 from compiler.graph.plan_memory import Lifetime, MemoryPlan, plan_memory
 from compiler.loop.nodes import Func, tasks_of
+from compiler.loop.printer import to_text
 from compiler.passes.pipeline import lower_to_tasks
 from compiler.report import host_row, view_row, vta_rows
 from compiler.topi.host import HostKernel, lower_host_node, pack, unpack
 from compiler.topi.host_kernel import describe_attrs
 from compiler.topi.kernel import KernelTemplate
+from compiler.topi.kernel_text import template_text
 from compiler.topi.select import device_name, select
 from runtime.package import HostCall, LayerRow, Package, PlanStep, TensorInfo, VtaCall
 from vta_hw.spec.config import PAGE_BYTES
@@ -71,8 +73,7 @@ class _Assembler:
                     self._host_kernel(item)
         for name in self.graph.outputs:
             self._bring_home(name)
-        with self.context.step("host_codegen"):
-            code, triple = compile_host(self.host_funcs, host_triple)
+        code, triple = self._host_code(host_triple)
         offsets = self.memory.offsets
         placements = [
             {s.name: offsets[s.name] for s in program.symbols.values() if s.contents is None}
@@ -96,6 +97,15 @@ class _Assembler:
             exact=not self.inexact,
             notes=self._notes(),
         )
+
+    def _host_code(self, host_triple: str | None) -> tuple[bytes, str]:
+        """The object code of the host functions, and the triple it is for."""
+        shown: list[str] = []
+        show = shown.append if self.context.dump_dir is not None else None
+        with self.context.step("host_codegen"):
+            code, triple = compile_host(self.host_funcs, host_triple, show)
+        self.context.dump("host", "host_codegen", lambda: "".join(shown))
+        return code, triple
 
     def _notes(self) -> tuple[str, ...]:
         if not self.inexact:
@@ -210,6 +220,7 @@ class _Assembler:
             self.host_constants[name] = array
             constants.append(name)
         self.host_funcs.append(kernel.func)
+        self.context.dump(symbol, "host_lowering", lambda: to_text(kernel.func))
         described = describe_attrs(attrs)
         self.plan.append(HostCall(symbol, (*inputs, *constants), (output,), op, described))
 
@@ -284,7 +295,9 @@ class _Assembler:
         with self.context.step("template"):
             build = select(item.kernel, self.graph, self.config)
             assert not isinstance(build, str), "partition asked before"
-            return build()
+            template = build()
+        self.context.dump(template.name, "template", lambda: template_text(template))
+        return template
 
     def _device_tensors(self, codes: Sequence[KernelCode]) -> dict[str, DeviceTensor]:
         constants = {name for code in codes for name in code.constants}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from compiler.context import CompileContext
@@ -30,7 +31,7 @@ def build(
 ) -> Program:
     """A program with one DRAM symbol per parameter, named like the tensor, holding its dense array.
 
-    `dump_dir` gets the loop IR after every pass.
+    `dump_dir` gets every intermediate form.
     """
     context = CompileContext(config, dump_dir)
     func = lower_to_tasks(schedule, tuple(params), name, context)
@@ -38,4 +39,8 @@ def build(
     for buffer in func.params:
         tensors[buffer.name] = DeviceTensor(buffer.name, buffer.size_bytes, offset)
         offset += -(-buffer.size_bytes // PAGE_BYTES) * PAGE_BYTES
-    return emit_region(name, [KernelCode(name, tasks_of(func), {})], tensors, context)
+    program = emit_region(name, [KernelCode(name, tasks_of(func), {})], tensors, context)
+    typed = {
+        p.name: replace(program.symbols[p.name], dtype=p.dtype, shape=p.shape) for p in func.params
+    }
+    return replace(program, symbols={**program.symbols, **typed})

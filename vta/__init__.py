@@ -14,18 +14,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from compiler.build import build
+    from compiler import te
     from runtime.device import Device, device_names, open_device
     from runtime.executor import Executor, Outcome
     from runtime.package import LayerRow, Package, TensorInfo
     from vta.api import (
         Execution,
         KernelRun,
+        UsageError,
+        build,
+        check,
         compile,
         config,
         disassemble,
         execute,
         load,
+        lower,
         random_inputs,
         run_program,
     )
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from vta_hw.spec.errors import VtaKitError
     from vta_hw.spec.program import Program
     from vta_hw.spec.result import RunResult
+    from vta_sim.hazards import Report
 
 __all__ = [
     "Config",
@@ -45,8 +50,10 @@ __all__ = [
     "Outcome",
     "Package",
     "Program",
+    "Report",
     "RunResult",
     "TensorInfo",
+    "UsageError",
     "VtaKitError",
     "build",
     "check",
@@ -56,12 +63,16 @@ __all__ = [
     "disassemble",
     "execute",
     "load",
+    "lower",
     "named_configs",
     "open_device",
     "random_inputs",
     "run_program",
+    "te",
 ]
 
+# Name -> its module, with ":" and the name there if it is another; nothing behind ":" means the
+# module itself.
 _HOMES = {
     "Config": "vta_hw.spec.config:VtaConfig",
     "Device": "runtime.device",
@@ -72,10 +83,12 @@ _HOMES = {
     "Outcome": "runtime.executor",
     "Package": "runtime.package",
     "Program": "vta_hw.spec.program",
+    "Report": "vta_sim.hazards",
     "RunResult": "vta_hw.spec.result",
     "TensorInfo": "runtime.package",
+    "UsageError": "vta.api",
     "VtaKitError": "vta_hw.spec.errors",
-    "build": "compiler.build",
+    "build": "vta.api",
     "check": "vta.api",
     "compile": "vta.api",
     "config": "vta.api",
@@ -83,18 +96,22 @@ _HOMES = {
     "disassemble": "vta.api",
     "execute": "vta.api",
     "load": "vta.api",
+    "lower": "vta.api",
     "named_configs": "vta_hw.spec.config",
     "open_device": "runtime.device",
     "random_inputs": "vta.api",
     "run_program": "vta.api",
+    "te": "compiler.te:",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, original = _HOMES[name].partition(":")
-    value = getattr(importlib.import_module(module), original or name)
+    module, colon, original = _HOMES[name].partition(":")
+    value: Any = importlib.import_module(module)
+    if original or not colon:
+        value = getattr(value, original or name)
     globals()[name] = value
     return value
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,12 +16,14 @@ from runtime.package import Package, is_package
 from vta_hw.spec import asm
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.errors import ConfigError, VtaKitError
-from vta_hw.spec.program import Program
+from vta_hw.spec.program import Program, Symbol
 from vta_hw.spec.result import RunResult
 
 if TYPE_CHECKING:
     # The compiler is not needed to run a package.
+    from compiler import te
     from compiler.driver import CompileResult
+    from compiler.loop.nodes import Func
     from vta_sim.hazards import Report
 
 ConfigLike = VtaConfig | str | Path
@@ -80,22 +82,49 @@ def compile(
 config_of = config
 
 
+def lower(schedule: te.Schedule, params: Sequence[te.Tensor], name: str = "kernel") -> Func:
+    """The loop nest of a schedule, before any pass; ``compiler.loop.printer.to_text`` shows it."""
+    from compiler import build as builder
+
+    return builder.lower(schedule, params, name)
+
+
+def build(
+    schedule: te.Schedule,
+    params: Sequence[te.Tensor],
+    config: ConfigLike = "default",
+    name: str = "kernel",
+    dump_dir: str | Path | None = None,
+) -> Program:
+    """A program with one DRAM symbol per parameter, named like the tensor; see `run_program`.
+
+    `dump_dir` gets every intermediate form.
+    """
+    from compiler import build as builder
+
+    chosen = config_of(config)
+    folder = None if dump_dir is None else make_folder(dump_dir)
+    return builder.build(schedule, params, chosen, name, folder)
+
+
 def load(
     package: str | Path | Package,
     device: str = "functional",
     *,
     config: ConfigLike | None = None,
+    settings: Iterable[str] = (),
     host: HostChoice = "auto",
     report_uninitialised: bool = False,
 ) -> Executor:
     """A compiled network ready to ``run``.
 
-    `config` is of the device, if it differs from the package's in timing. `host` says who does the
-    host operators: "native" (the package's object code), "numpy", or "auto": the first that can.
+    `config` is of the device, if it differs from the package's in timing; ``KEY=VALUE`` settings
+    are applied to it, or to the package's. `host` says who does the host operators: "native" (the
+    package's object code), "numpy", or "auto": the first that can.
     With `report_uninitialised` the result's notes name reads of SRAM that nothing wrote.
     """
     whole = package if isinstance(package, Package) else Package.load(package)
-    chosen = whole.config if config is None else config_of(config)
+    chosen = config_of(whole.config if config is None else config, settings)
     opened = open_device(device, chosen, report_uninitialised=report_uninitialised)
     return Executor(whole, opened, host=host)
 
@@ -264,27 +293,60 @@ def run_program(
 ) -> KernelRun:
     """Run a program built by `build`, with an array for each of its parameters.
 
-    Arrays that the program only writes give type and shape. A fault is a result, no exception.
+    Each array has the parameter's type and shape, also where the program only writes. A fault is a
+    result, no exception.
     """
+    if not isinstance(arrays, Mapping):
+        raise UsageError(
+            f"arrays must be a dict from the names of parameters to arrays, not a "
+            f"{type(arrays).__name__}; name each array"
+        )
+    params = {s.name: s for s in program.symbols.values() if s.contents is None}
+    for name in arrays:
+        if name not in params:
+            raise UsageError(
+                f"the program has no parameter {name!r}; its parameters are "
+                f"{', '.join(map(repr, params))}"
+            )
+    given = {name: _argument(symbol, arrays) for name, symbol in params.items()}
     target = open_device(device, program.config) if isinstance(device, str) else device
     addresses = {}
     for symbol in program.symbols.values():
         addresses[symbol.name] = target.alloc(symbol.size_bytes)
-        if symbol.contents is not None:
-            target.write(addresses[symbol.name], symbol.contents)
-            continue
-        array = arrays.get(symbol.name)
-        if array is None or array.nbytes != symbol.size_bytes:
-            given = "none" if array is None else f"one of {array.nbytes}"
-            raise UsageError(
-                f"parameter {symbol.name!r} needs an array of {symbol.size_bytes} bytes, "
-                f"not {given}"
-            )
-        target.write(addresses[symbol.name], array)
+        data = given[symbol.name] if symbol.contents is None else symbol.contents
+        target.write(addresses[symbol.name], data)
     result = target.run(program, addresses)
     after = {
         name: target.read(addresses[name], array.nbytes).view(array.dtype).reshape(array.shape)
-        for name, array in arrays.items()
-        if name in addresses
+        for name, array in given.items()
     }
     return KernelRun(result, after)
+
+
+def _argument(symbol: Symbol, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The array for a parameter; a symbol of unknown type takes any array of its size."""
+    wanted = f"an array of {symbol.size_bytes} bytes"
+    if symbol.dtype:
+        wanted = f"{symbol.dtype} of shape {_shape(symbol.shape)}"
+    if symbol.name not in arrays:
+        raise UsageError(f"parameter {symbol.name!r} is missing; give {wanted}")
+    try:
+        array = np.asarray(arrays[symbol.name])
+    except ValueError as error:
+        raise UsageError(
+            f"parameter {symbol.name!r} must be {wanted}, not rows of different lengths; "
+            f"give a numpy array"
+        ) from error
+    fits = array.nbytes == symbol.size_bytes and not array.dtype.hasobject
+    if symbol.dtype:
+        fits = array.dtype == np.dtype(symbol.dtype) and array.shape == symbol.shape
+    if not fits:
+        raise UsageError(
+            f"parameter {symbol.name!r} must be {wanted}, not {array.dtype} of shape "
+            f"{_shape(array.shape)}; convert it first"
+        )
+    return array
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "scalar"

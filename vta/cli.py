@@ -13,11 +13,13 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from runtime.device import device_names
 from runtime.executor import Executor, ProgramFaultError
 from runtime.package import Package, write_atomically
 from vta import api, files, show
 from vta_hw.spec.config import named_configs
 from vta_hw.spec.errors import VtaKitError
+from vta_sim import hazards
 
 app = typer.Typer(
     add_completion=False,
@@ -48,7 +50,9 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="override one key of the configuration"),
 ]
-DeviceOption = Annotated[str, typer.Option(help="what runs the programs")]
+DeviceOption = Annotated[
+    str, typer.Option(help=f"what runs the programs: {', '.join(device_names())}")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="end with one line of JSON")]
 UninitialisedOption = Annotated[
     bool, typer.Option(help="note every read of SRAM that the run has not written")
@@ -97,7 +101,7 @@ def compile_command(
     settings: SetOption = None,
     numerics: Annotated[
         str | None,
-        typer.Option(help="runtime to be equal to: litert-ref or ort"),
+        typer.Option(help="runtime to be equal to: litert-ref, xnnpack, ort"),
     ] = None,
     dump: Annotated[
         Path | None,
@@ -305,7 +309,7 @@ def check_command(
     ] = None,
     config: MaybeConfig = None,
     settings: SetOption = None,
-    max_pairs: Annotated[int, typer.Option(help="hazards to list per program")] = 1000,
+    max_pairs: Annotated[int, typer.Option(help="hazards to list per program")] = hazards.PAIRS_MAX,
     as_json: JsonOption = False,
 ) -> int:
     """Prove that a program has no hazards, faults or deadlocks, without running it.

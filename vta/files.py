@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -13,16 +12,25 @@ import numpy as np
 from runtime import npy
 from runtime.package import Package, write_atomically
 from vta.api import UsageError, make_folder, read_bytes
+from vta_hw.spec.file_names import file_stem
 
 _NPZ_MAGIC = b"PK\x03\x04"
 INDEX_FILE = "tensors.json"
 
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
-
-def file_stem(name: str) -> str:
-    """A tensor's name with what file systems dislike replaced by ``_``."""
-    return _UNSAFE.sub("_", name) or "_"
+def file_names(names: Iterable[str]) -> dict[str, str]:
+    """The .npy file of each name; where two would share one, the later gets a number."""
+    files: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        stem = unique = file_stem(name)
+        count = 1
+        while unique in taken:
+            count += 1
+            unique = f"{stem}_{count}"
+        taken.add(unique)
+        files[name] = f"{unique}.npy"
+    return files
 
 
 def read_npy(path: str | Path) -> np.ndarray:
@@ -64,8 +72,8 @@ def read_folder(package: Package, folder: Path) -> dict[str, np.ndarray]:
     if not folder.is_dir():
         raise UsageError(f"{str(folder)!r} is no folder; name one that holds .npy files")
     arrays = {}
-    for name in package.inputs:
-        path = folder / f"{file_stem(name)}.npy"
+    for name, file in file_names(package.inputs).items():
+        path = folder / file
         if not path.is_file():
             raise UsageError(f"folder {str(folder)!r} lacks {path.name!r} for input {name!r}")
         arrays[name] = read_npy(path)
@@ -76,19 +84,13 @@ def write_folder(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write ``<tensor>.npy`` for each array, and an index of them, `INDEX_FILE`."""
     make_folder(folder)
     index: dict[str, dict[str, object]] = {}
-    taken: set[str] = set()
+    files = file_names(arrays)
     for name, array in arrays.items():
-        stem = unique = file_stem(name)
-        count = 1
-        while unique in taken:
-            count += 1
-            unique = f"{stem}_{count}"
-        taken.add(unique)
         buffer = io.BytesIO()
         np.save(buffer, array, allow_pickle=False)
-        write_atomically(folder / f"{unique}.npy", buffer.getvalue())
+        write_atomically(folder / files[name], buffer.getvalue())
         index[name] = {
-            "file": f"{unique}.npy",
+            "file": files[name],
             "dtype": str(array.dtype),
             "shape": list(array.shape),
         }

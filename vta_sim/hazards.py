@@ -28,7 +28,7 @@ from vta_sim.hazard_trace import Dram, Region, trace
 
 __all__ = ["Clash", "Hazard", "Race", "Report", "check_program", "check_stream"]
 
-PAIRS_MAX = 10_000
+PAIRS_MAX = 1_000
 """Pairs that a report lists unless told otherwise."""
 
 

@@ -26,8 +26,14 @@ _ALIGNMENT_BYTES = 64
 _SPEED_LEVEL = 3
 
 
-def compile_host(funcs: Sequence[Func], triple: str | None = None) -> tuple[bytes, str]:
+def compile_host(
+    funcs: Sequence[Func],
+    triple: str | None = None,
+    show: Callable[[str], None] | None = None,
+) -> tuple[bytes, str]:
     """Object code of all functions, and the target triple it is for.
+
+    `show` is called with the optimised LLVM IR.
 
     The default triple is this machine's. Only instructions of the architecture's baseline are
     used, so that the code runs on every machine of the triple. Triples beyond `HOST_TARGETS` are
@@ -43,7 +49,10 @@ def compile_host(funcs: Sequence[Func], triple: str | None = None) -> tuple[byte
             codemodel="default",
             abiname=known.abi,
         )
-        code: bytes = machine.emit_object(_optimised(module, machine))
+        optimised = _optimised(module, machine)
+        if show is not None:
+            show(str(optimised))
+        code: bytes = machine.emit_object(optimised)
     except RuntimeError as error:
         text = " ".join(str(error).split())
         raise LoweringError(

@@ -9,9 +9,11 @@ import numpy as np
 
 from compiler.context import CompileContext
 from compiler.loop.nodes import Task
+from compiler.loop.task_text import task_text
 from compiler.passes.insert_tokens import NO_INSTRUCTION, Access, insert_tokens
 from compiler.passes.place_micro_ops import place_micro_ops
 from compiler.passes.verify_tokens import verify_tokens
+from vta_hw.spec.asm import disassemble_program, format_insn
 from vta_hw.spec.config import MemType, VtaConfig
 from vta_hw.spec.footprint import footprint
 from vta_hw.spec.isa import Alu, Gemm, Instruction, Load, Store
@@ -47,6 +49,7 @@ def emit_region(
     tasks = [replace(t, loc=f"{k.label}: {t.loc}") for k in kernels for t in k.tasks]
     with context.step("place_micro_ops"):
         placed = place_micro_ops(tasks, f"{name}.uops", config)
+    context.dump(name, "place_micro_ops", lambda: _tasks_text(placed.tasks))
     constants = {n: a for kernel in kernels for n, a in kernel.constants.items()}
     constants[placed.buffer.name] = placed.words
     pool = f"{name}.constants"
@@ -60,14 +63,30 @@ def emit_region(
         }
         sizes["dram"] = -(-arena // _unit(config)) + 1
         instructions, origins = insert_tokens(stream, sizes)
+    context.dump(
+        name, "insert_tokens", lambda: "".join(f"{format_insn(i)}\n" for i in instructions)
+    )
     with context.step("verify_tokens"):
         verify_tokens(instructions, config)
     symbols = {t.symbol: Symbol(t.symbol, t.size_bytes) for t in tensors.values()}
     symbols[pool] = Symbol(pool, len(contents), contents)
     with context.step("emit"):
-        return _program(
+        program = _program(
             instructions, origins, placed.tasks, tensors, (pool, places), symbols, config
         )
+    context.dump(name, "emit", lambda: disassemble_program(program))
+    return program
+
+
+def _tasks_text(tasks: Sequence[Task]) -> str:
+    """One task a line, below a comment wherever the source changes."""
+    lines, last = [], ""
+    for task in tasks:
+        if task.loc != last:
+            lines.append(f"; {task.loc}")
+        last = task.loc
+        lines.append(task_text(task))
+    return "".join(line + "\n" for line in lines)
 
 
 def _unit(config: VtaConfig) -> int:

@@ -21,6 +21,14 @@ def allocate_sram(func: Func, config: VtaConfig) -> Mapping[Buffer, int]:
     return offsets
 
 
+def offsets_text(offsets: Mapping[Buffer, int]) -> str:
+    """One line per buffer: memory, first and last element, name."""
+    return "".join(
+        f"{buffer.scope} {first}..{first + elements(buffer) - 1} {buffer.name}\n"
+        for buffer, first in offsets.items()
+    )
+
+
 def _visit(stmt: Stmt, live: list[Buffer], offsets: dict[Buffer, int], config: VtaConfig) -> None:
     match stmt:
         case Alloc(buffer, body):

@@ -8,7 +8,7 @@ from compiler.context import CompileContext
 from compiler.loop.nodes import Func
 from compiler.loop.printer import to_text
 from compiler.loop.verify import verify
-from compiler.passes.allocate_sram import allocate_sram
+from compiler.passes.allocate_sram import allocate_sram, offsets_text
 from compiler.passes.assign_scopes import assign_scopes
 from compiler.passes.emit_tasks import emit_tasks
 from compiler.passes.inject_alu import inject_alu
@@ -33,8 +33,7 @@ def lower_to_tasks(
         if context.verify:
             with context.step("verify"):
                 verify(func, step)
-        if context.dump_dir is not None:
-            context.dump(f"{name}-{step}", to_text(func))
+        context.dump(name, step, lambda: to_text(func))
         return func
 
     func = run("lower_schedule", lambda: lower_schedule(schedule, params, name))
@@ -46,4 +45,5 @@ def lower_to_tasks(
     func = run("lower_virtual_threads", lambda: lower_virtual_threads(func))
     with context.step("allocate_sram"):
         offsets = allocate_sram(func, config)
+    context.dump(name, "allocate_sram", lambda: offsets_text(offsets))
     return run("emit_tasks", lambda: emit_tasks(func, offsets, config))

@@ -7,9 +7,8 @@ from here on we write the computation ourselves, in the language that the compil
 import numpy as np
 
 import vta
-from compiler import te
-from compiler.build import lower
 from compiler.loop.printer import to_text
+from vta import te
 
 # 1. What the machine can add
 # ---------------------------
@@ -47,7 +46,7 @@ out = te.compute(SHAPE, lambda i, b, o: total(i, b, o).astype("int8"), "out")
 
 schedule = te.Schedule(out)
 print()
-print(to_text(lower(schedule, (x, y, out), "default")))
+print(to_text(vta.lower(schedule, (x, y, out), "default")))
 
 # VTA cannot run this: the addition happens in DRAM. The compiler says so, and what to do.
 
@@ -69,7 +68,7 @@ x_acc = s.cache_read(x, "acc", [total])
 y_acc = s.cache_read(y, "acc", [total])
 s[total].set_scope("acc")
 print()
-print(to_text(lower(s, (x, y, out), "cached")))
+print(to_text(vta.lower(s, (x, y, out), "cached")))
 
 # The ALU overwrites its first operand, so the sum needs no memory of its own: the compiler lets
 # `total` and the copy of x share. This whole vector fits the chip, and the program is six
@@ -110,7 +109,7 @@ def tiled(threads: int) -> te.Schedule:
     return s
 
 
-print(to_text(lower(tiled(1), (x, y, out), "tiled")))
+print(to_text(vta.lower(tiled(1), (x, y, out), "tiled")))
 one = vta.build(tiled(1), (x, y, out), config, "tiled")
 print("\n".join(vta.disassemble(one).splitlines()[:20]))
 
@@ -125,7 +124,7 @@ print("\n".join(vta.disassemble(one).splitlines()[:20]))
 # is stored while the other one's is loaded and added.
 
 print()
-print(to_text(lower(tiled(2), (x, y, out), "threads")))
+print(to_text(vta.lower(tiled(2), (x, y, out), "threads")))
 two = vta.build(tiled(2), (x, y, out), config, "threads")
 print("\n".join(vta.disassemble(two).splitlines()[:28]))
 

@@ -7,11 +7,10 @@ nest after each; after every step the interpreter executes the nest and gets the
 import numpy as np
 
 import vta
-from compiler import te
-from compiler.build import lower
 from compiler.loop.interp import run
 from compiler.loop.printer import to_text
 from compiler.topi.gemm_intrin import gemm_intrin
+from vta import te
 
 # 1. The matrices
 # ---------------
@@ -48,7 +47,7 @@ EXPECTED = np.einsum("mkbc,nkoc->mnbo", X.astype(np.int32), W.astype(np.int32)).
 
 def show(schedule: te.Schedule, title: str) -> None:
     """Print the loop nest, and let the interpreter check it."""
-    func = lower(schedule, PARAMS, title)
+    func = vta.lower(schedule, PARAMS, title)
     print()
     print(to_text(func))
     arrays = {"x": X, "w": W, "y": np.zeros(SHAPE, np.int8)}

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from compiler import te
-from compiler.build import lower
+import vta
 from compiler.errors import LoweringError, ScheduleError
 from compiler.loop.interp import run
 from compiler.loop.nodes import Access, Apply, Stmt
 from compiler.loop.printer import to_text
 from compiler.passes.tensorize import tensorize
+from vta import te
 
 # 1. The unit
 # -----------
@@ -128,7 +128,7 @@ def tensorized(r: te.Tensor, unit: te.TensorIntrin) -> te.Schedule:
 
 
 p, q, r = multiplication(6)
-func = lower(tensorized(r, outer), (p, q, r), "by_steps")
+func = vta.lower(tensorized(r, outer), (p, q, r), "by_steps")
 print()
 print(to_text(func))
 
@@ -152,7 +152,7 @@ print("equal to numpy")
 # With a single k, one step is the whole reduction, and the compute rule replaces both nests:
 
 p1, q1, r1 = multiplication(1)
-func = tensorize(lower(tensorized(r1, outer), (p1, q1, r1), "one_step"))
+func = tensorize(vta.lower(tensorized(r1, outer), (p1, q1, r1), "one_step"))
 print()
 print(to_text(func))
 arrays = {"p": arrays["p"][:, :1].copy(), "q": arrays["q"][:, :1].copy(), "r": arrays["r"]}
@@ -173,7 +173,7 @@ distance = te.compute(
     "distance",
 )
 try:
-    tensorize(lower(tensorized(distance, outer), (p, q, distance), "differences"))
+    tensorize(vta.lower(tensorized(distance, outer), (p, q, distance), "differences"))
 except LoweringError as error:
     print(f"refused: {error}")
 else:
@@ -184,7 +184,7 @@ else:
 s = te.Schedule(r)
 s[r].tensorize(r.axes[2], outer)
 try:
-    tensorize(lower(s, (p, q, r), "too_deep"))
+    tensorize(vta.lower(s, (p, q, r), "too_deep"))
 except LoweringError as error:
     print(f"refused: {error}")
 else:
@@ -196,7 +196,7 @@ else:
 # `declare_unit` makes all three rules, and the interpreter evaluates the meaning itself.
 
 sketch = te.declare_unit("sketch", (a, b), tile)
-func = tensorize(lower(tensorized(r, sketch), (p, q, r), "sketched"))
+func = tensorize(vta.lower(tensorized(r, sketch), (p, q, r), "sketched"))
 print()
 print(to_text(func))
 arrays = {

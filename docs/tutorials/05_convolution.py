@@ -7,11 +7,10 @@ and four virtual threads; we look at the tokens between the stages, and at what 
 import numpy as np
 
 import vta
-from compiler import te
-from compiler.build import lower
 from compiler.loop.printer import to_text
 from compiler.topi.borders import inside_image
 from compiler.topi.gemm_intrin import gemm_intrin
+from vta import te
 from vta_hw.spec.config import MemType
 from vta_hw.spec.isa import (
     TOKEN_FLAGS,
@@ -93,7 +92,7 @@ def schedule(threads: int) -> te.Schedule:
     return s
 
 
-print(to_text(lower(schedule(2), PARAMS, "two_threads")))
+print(to_text(vta.lower(schedule(2), PARAMS, "two_threads")))
 programs = {n: vta.build(schedule(n), PARAMS, config, f"threads{n}") for n in (1, 2, 4)}
 
 # 3. The tokens

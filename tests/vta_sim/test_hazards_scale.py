@@ -12,7 +12,7 @@ import pytest
 from vta_hw.spec import isa
 from vta_hw.spec.config import MemType, VtaConfig
 from vta_hw.spec.isa import Instruction
-from vta_sim.hazards import Report, check_stream
+from vta_sim.hazards import PAIRS_MAX, Report, check_stream
 
 DEFAULT = VtaConfig.load("default")
 UOPS = 256
@@ -83,5 +83,5 @@ def test_a_hundred_thousand_instructions_take_less_than_ten_seconds(
         tokenless.append(replace(insn, **flags))
     report, seconds = timed(tokenless)
     print(f"without tokens: {seconds:.1f} s")
-    assert report.more and len(report.hazards) == 10_000
+    assert report.more and len(report.hazards) == PAIRS_MAX
     assert seconds < 15

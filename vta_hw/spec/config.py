@@ -165,9 +165,16 @@ class VtaConfig:
 
     def override(self, settings: Iterable[str]) -> VtaConfig:
         """Apply ``KEY=VALUE`` settings (the command line's ``--set``) and validate again."""
+        if isinstance(settings, str):
+            raise ConfigError(
+                f"settings must be a list of KEY=VALUE texts, not the text {settings!r}; put it "
+                f"into a list"
+            )
         values = self.to_dict()
         changed = False
         for setting in settings:
+            if not isinstance(setting, str):
+                raise ConfigError(f"setting {setting!r} must be text of the form KEY=VALUE")
             key, equals, value = setting.partition("=")
             if not equals:
                 raise ConfigError(f"setting {setting!r} must have the form KEY=VALUE")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from vta_hw.spec import isa
 from vta_hw.spec.config import MemType, VtaConfig
@@ -17,11 +20,17 @@ _MEMORY_TYPES = frozenset(MemType)
 
 @dataclass(frozen=True)
 class Symbol:
-    """A named piece of DRAM. `contents` is given for constants (weights, biases, micro-ops)."""
+    """A named piece of DRAM. `contents` is given for constants (weights, biases, micro-ops).
+
+    `dtype` is numpy's name for the type of its elements, empty if that is not known; then `shape`
+    is empty as well.
+    """
 
     name: str
     size_bytes: int
     contents: bytes | None = None
+    dtype: str = ""
+    shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.size_bytes < 0:
@@ -33,6 +42,19 @@ class Symbol:
                 f"symbol {self.name!r} has {len(self.contents)} bytes of contents, "
                 f"not its size of {self.size_bytes}"
             )
+        if (self.dtype or self.shape) and self._array_bytes() != self.size_bytes:
+            raise ProgramError(
+                f"symbol {self.name!r} of {self.size_bytes} bytes cannot be an array of "
+                f"{self.dtype!r} and shape {self.shape}; give a type and extents of that size"
+            )
+
+    def _array_bytes(self) -> int:
+        """What `dtype` and `shape` take; -1 if they say nothing meaningful."""
+        try:
+            item = np.dtype(self.dtype).itemsize if self.dtype else 0
+        except TypeError:
+            return -1
+        return item * math.prod(self.shape) if item and min(self.shape, default=0) >= 0 else -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +154,8 @@ class Program:
             if symbol.contents is not None:
                 entry["at"] = len(constants)
                 constants += symbol.contents
+            if symbol.dtype:
+                entry |= {"dtype": symbol.dtype, "shape": list(symbol.shape)}
             symbols.append(entry)
         names = list(self.symbols)
         header = {
@@ -158,7 +182,8 @@ class Program:
                 contents = None
                 if "at" in entry:
                     contents = constants[entry["at"] : entry["at"] + size]
-                symbols[name] = Symbol(name, size, contents)
+                dtype, shape = str(entry.get("dtype", "")), entry.get("shape", ())
+                symbols[name] = Symbol(name, size, contents, dtype, tuple(map(int, shape)))
             names = list(symbols)
             return cls(
                 config=config,
