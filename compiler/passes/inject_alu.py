@@ -153,6 +153,13 @@ class _Nest:
                 return [_Step(RESET), _Step(ALU, (source,), (("op", int(AluOp.ADD)),))]
             case Binary("-", a, Const(number)):
                 return [*self._steps(a), self._immediate(AluOp.ADD, -int(number))]
+            case Binary("-", Const(number), b):
+                negate = self._immediate(AluOp.MUL, -1)
+                return [*self._steps(b), negate, self._immediate(AluOp.ADD, int(number))]
+            case Binary("-", a, Read() as b) if not self._is_dst(b):
+                # There is no SUB: a - b = -(-a + b), also when it wraps.
+                negate = self._immediate(AluOp.MUL, -1)
+                return [*self._steps(a), negate, self._register(AluOp.ADD, b), negate]
             case Binary(op, a, b) if op in _BINARY:
                 return self._two(_BINARY[op], a, b)
             case Call("req", args, attrs):
@@ -176,8 +183,10 @@ class _Nest:
                 f"ALU stage {self.loc!r}: {op.name} of {a} and {b} needs a stage of its own for "
                 f"one of them"
             )
-        steps = self._steps(a)
-        return [*steps, _Step(ALU, (self._operand(b),), (("op", int(op)),))]
+        return [*self._steps(a), self._register(op, b)]
+
+    def _register(self, op: AluOp, b: Read) -> _Step:
+        return _Step(ALU, (self._operand(b),), (("op", int(op)),))
 
     def _immediate(self, op: AluOp, number: int) -> _Step:
         if not _IMM_MIN <= number <= _IMM_MAX:

@@ -41,13 +41,15 @@ def _find(body: Stmt) -> tuple[Buffer, Buffer] | None:
             continue
         if not _live_together(operand.source, core.buffer, outside):
             continue
-        aligned = all(
-            equal(a, b)
-            for read in reads(core.value)
-            if read.source is operand.source
-            for a, b in zip(read.indices, core.indices, strict=True)
-        )
-        if aligned and _writers(body, core.buffer) == 1 and _readers(body, operand.source) == 1:
+        # A second read of the operand would find what the first operation has made of it.
+        alone = sum(read.source is operand.source for read in reads(core.value)) == 1
+        aligned = all(equal(a, b) for a, b in zip(operand.indices, core.indices, strict=True))
+        if (
+            alone
+            and aligned
+            and _writers(body, core.buffer) == 1
+            and _readers(body, operand.source) == 1
+        ):
             return core.buffer, operand.source
     return None
 
