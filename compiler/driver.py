@@ -61,11 +61,11 @@ def compile_graph(
 ) -> CompileResult:
     """Compile an imported graph (quantised operators, not lowered yet)."""
     chosen = numerics or default_numerics(graph)
-    context.dump("graph-imported", str(graph))
+    _dump(context, "import", graph)
     if batch is not None:
         with context.step("rebatch"):
             graph = rebatch(graph, batch)
-        context.dump("graph-rebatch", str(graph))
+        _dump(context, "rebatch", graph)
     for name, step in (
         ("lower_qnn", lambda g: lower_qnn(g, chosen)),
         ("fold_constants", fold_constants),
@@ -73,13 +73,14 @@ def compile_graph(
     ):
         with context.step(name):
             graph = step(graph)
-        context.dump(f"graph-{name}", str(graph))
+        _dump(context, name, graph)
     with context.step("fuse"):
         kernels = fuse(graph)
+    context.dump("graph", "fuse", lambda: _kernels_text(kernels))
     with context.step("partition"):
         placed = partition(graph, kernels, lambda k: _reject(k, graph, context.config))
         _refuse_homeless(placed)
-    context.dump("placement", _placement_text(placed))
+    context.dump("graph", "partition", lambda: _placement_text(placed))
     package = assemble(graph, placed, chosen, context, host_triple)
     return CompileResult(package, graph, tuple(context.seconds.items()))
 
@@ -103,6 +104,23 @@ def _refuse_homeless(placed: tuple[Placed, ...]) -> None:
             f"{len(lost)} operators can run neither on VTA nor on the host: {'; '.join(lost)}; "
             f"choose another config or change the model"
         )
+
+
+def _dump(context: CompileContext, step: str, graph: Graph) -> None:
+    context.dump("graph", step, lambda: str(graph))
+
+
+def _kernels_text(kernels: tuple[Kernel, ...]) -> str:
+    """Per kernel what it reads and makes, then its operators, the anchor marked."""
+    lines = []
+    for kernel in kernels:
+        lines.append(
+            f"kernel {kernel.name} ({', '.join(kernel.inputs)}) -> {', '.join(kernel.outputs)}"
+        )
+        for node in kernel.nodes:
+            mark = "*" if node is kernel.anchor else " "
+            lines.append(f"  {mark} {node.op} {node.name} -> {', '.join(node.outputs)}")
+    return "\n".join(lines) + "\n"
 
 
 def _placement_text(placed: tuple[Placed, ...]) -> str:
