@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,33 @@ class GraphBuilder:
         """Complete the type of a tensor that was declared without quantisation."""
         tensor = self._tensors[name]
         self._tensors[name] = replace(tensor, type=replace(tensor.type, quant=quant))
+
+    def share_quant(self, ops: Collection[str]) -> None:
+        """Give operand and result of these operators, which keep values, what only one has."""
+        for nodes in (self._nodes[::-1], self._nodes):
+            for node in nodes:
+                if node.op in ops:
+                    self._share(node.inputs[0], node.outputs[0])
+
+    def _share(self, a: str, b: str) -> None:
+        for known, other in ((a, b), (b, a)):
+            quant, bare = self.type_of(known).quant, self.type_of(other)
+            if quant is not None and bare.quant is None and bare.dtype == "int8":
+                self.set_quant(other, quant)
+
+    def refuse_unquantised(self, ops: Collection[str]) -> None:
+        """Note these operators as missing where their int8 operand is not quantised."""
+        imported = []
+        for node in self._nodes:
+            type_ = self.type_of(node.inputs[0])
+            if node.op in ops and type_.dtype == "int8" and type_.quant is None:
+                self.miss(
+                    node.source,
+                    f"its operand {node.inputs[0]!r} is not quantised; quantise the model in full",
+                )
+            else:
+                imported.append(node)
+        self._nodes = imported
 
     def infer_shape(
         self, op: str, inputs: Sequence[str], attrs: Mapping[str, Any]

@@ -44,6 +44,9 @@ from compiler.graph.ir import Graph, TensorType
 from compiler.graph.numerics import quantize_to
 
 _QUANTISED_DTYPES = ("int8", "uint8")
+# Operators on integers whose quantisation may be stated only before or after them, or not at all.
+_NEEDS_QUANT = frozenset({"qnn.max_pool2d", "qnn.pad"})
+_KEEPS_QUANT = _NEEDS_QUANT | {"reshape"}
 
 
 # -- borders of the quantised part ---------------------------------------------------------------
@@ -236,6 +239,8 @@ def import_onnx(data: bytes, name: str) -> Graph:
         outputs = [_graph_output(scope, output) for output in file.outputs]
     except Unsupported as error:
         raise builder.error(f"{error}; change the graph's inputs and outputs") from None
+    builder.share_quant(_KEEPS_QUANT)
+    builder.refuse_unquantised(_NEEDS_QUANT)
     return builder.finish(inputs, outputs)
 
 

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from compiler.errors import GraphError
+from compiler.errors import FrontendError, GraphError
 from compiler.frontend.onnx import IMPORTERS
 from compiler.frontend.onnx_file import read_tensor
 from compiler.graph.canonicalise import canonicalise
@@ -284,6 +284,41 @@ def test_constants_in_other_files_are_refused(rng: np.random.Generator) -> None:
     model = b.model({"x": (1, 4)}, [output], "float32")
     model.graph.initializer[0].data_location = TensorProto.EXTERNAL
     refuse(model, "constant 'x_scale' lies in another file")
+
+
+@pytest.mark.parametrize("act", ["int8", "uint8"])
+@pytest.mark.parametrize("op", ["MaxPool", "Pad", "GlobalAveragePool", "Concat", "Relu", "Clip"])
+def test_integers_that_nothing_quantises_are_refused(
+    op: str, act: str, rng: np.random.Generator
+) -> None:
+    b = OnnxBuilder(rng, act)
+    others = [b.const("pads", np.array([0, 0, 1, 1, 0, 0, 1, 1]))] if op == "Pad" else []
+    known: dict[str, dict[str, Any]] = {"MaxPool": {"kernel_shape": [2, 2]}, "Concat": {"axis": 1}}
+    attrs = known.get(op, {})
+    b.node(op, ["x", *others], "y", **attrs)
+    with pytest.raises(FrontendError) as caught:
+        load(b.model({"x": (1, 4, 4, 4)}, ["y"], act))
+    assert str(caught.value) == (
+        f"model 'net.onnx': 1 operator cannot be imported - {op} #0 -> 'y': its operand 'x' is not "
+        "quantised; quantise the model in full - change the network or how it is exported"
+    )
+
+
+@pytest.mark.parametrize("stated", ["before", "after"])
+@pytest.mark.parametrize("op", ["MaxPool", "Pad"])
+def test_integers_quantised_by_another_reader(
+    op: str, stated: str, rng: np.random.Generator
+) -> None:
+    """What is known of an operand holds for the result too, and the other way round."""
+    b = OnnxBuilder(rng)
+    params = b.params("x", 0.1)
+    others = [b.const("pads", np.array([0, 0, 1, 1, 0, 0, 1, 1]))] if op == "Pad" else []
+    attrs = {"MaxPool": {"kernel_shape": [2, 2]}}.get(op, {})
+    b.node(op, ["x", *others], "moved", **attrs)
+    read = b.node("DequantizeLinear", ["x" if stated == "before" else "moved", *params], "real")
+    b.node("QuantizeLinear", [b.node("Relu", [read], "bounded"), *params], "y")
+    graph = check(b.model({"x": (1, 4, 4, 4)}, ["moved", "y"], "uint8"), rng)
+    assert str(graph.type_of("x").quant) == str(graph.type_of("moved").quant) != "None"
 
 
 def test_node_that_reads_nothing_known_is_refused(rng: np.random.Generator) -> None:
