@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from types import MappingProxyType
@@ -108,6 +109,9 @@ class _Assembler:
         return code, triple
 
     def _notes(self) -> tuple[str, ...]:
+        reasons = Counter(item.reason for item in self.placed if item.where == "host")
+        if reasons and not self.programs:
+            return (f"nothing runs on VTA: {reasons.most_common(1)[0][0]}",)
         if not self.inexact:
             return ()
         return (

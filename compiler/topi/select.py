@@ -52,8 +52,6 @@ def packed(name: str, type_: TensorType) -> Packed:
 
 def select(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:
     """A function that builds the kernel's template, or why VTA cannot run the kernel."""
-    if config.block_in != config.block_out:
-        return "the compiler needs a config whose BLOCK_IN equals BLOCK_OUT"
     for name in (*kernel.inputs, *kernel.outputs):
         reason = _unpackable(graph.type_of(name))
         if reason:
@@ -61,6 +59,8 @@ def select(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:
     rule = _RULES.get(kernel.anchor.op)
     if rule is None:
         return f"VTA has no operator {kernel.anchor.op!r}"
+    if config.block_in != config.block_out:
+        return "the compiler needs a config whose BLOCK_IN equals BLOCK_OUT"
     return rule(kernel, graph, config)
 
 

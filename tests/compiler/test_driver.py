@@ -111,8 +111,14 @@ def test_config_that_the_compiler_does_not_serve(rng: np.random.Generator) -> No
     x = net.conv(net.image((2, 5, 6, 6), 7), 9, pads=(1, 1, 1, 1), zero_point=-20)
     x = net.dense(net.reshape(net.pool(x, "avg_pool2d", (6, 6)), (2, 9)), 4)
     reason = "the compiler needs a config whose BLOCK_IN equals BLOCK_OUT"
-    package = check(net.graph(x), VtaConfig.load("rect"), rng, refusals=(reason,)).package
+    x = net.softmax(x)
+    refusals = (reason, "VTA has no operator")
+    package = check(net.graph(x), VtaConfig.load("rect"), rng, refusals=refusals).package
     assert not package.programs
+    assert package.notes == (f"nothing runs on VTA: {reason}",)
+    reasons = {row.op: row.reason for row in package.layers}
+    assert reasons["conv2d"] == reasons["dense"] == reason
+    assert reasons["softmax"] == "VTA has no operator 'softmax'"
     assert package.host_macs == 2 * (36 * 9 * 5 * 9 + 9 * 4)
 
 
@@ -125,6 +131,7 @@ def test_network_for_the_host_alone(rng: np.random.Generator) -> None:
         net.graph(net.softmax(net.matrix((3, 11)))), DEFAULT, rng, refusals=("VTA has no",)
     ).package
     assert package.host_operators == ("softmax",)
+    assert package.notes == ("nothing runs on VTA: VTA has no operator 'softmax'",)
     assert package.arena_bytes == 0
 
 

@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compiler.graph.lower_qnn import NUMERICS
+from runtime.device import device_names
 from runtime.package import Package
 from tests.models import DIGITS, REPO
 from tests.runtime import networks
 from vta.cli import main
 from vta_hw.spec import isa
 from vta_hw.spec.config import MemType, VtaConfig, named_configs
+from vta_sim.hazards import PAIRS_MAX
 
 CONFIG = VtaConfig.load("default")
 
@@ -432,6 +435,25 @@ def test_compile_says_what_it_does(vta: Vta, tmp_path: Path) -> None:
         assert words in said.out
     assert any((tmp_path / "dump").iterdir())
     assert Package.load(target).config.dram_latency == 9
+
+
+def test_compile_says_that_nothing_runs_on_vta(vta: Vta, tmp_path: Path) -> None:
+    said = vta("compile", DIGITS, "-o", tmp_path / "d.vta", "--config", "rect")
+    assert said.status == 0
+    reason = "the compiler needs a config whose BLOCK_IN equals BLOCK_OUT"
+    assert f"note: nothing runs on VTA: {reason}" in " ".join(said.out.split())
+    assert "nothing runs" not in vta("compile", DIGITS, "-o", tmp_path / "d.vta").out
+
+
+def test_help_names_what_there_is(vta: Vta) -> None:
+    def text(command: str) -> str:
+        return " ".join(vta(command, "--help").out.split())
+
+    assert f"runtime to be equal to: {', '.join(NUMERICS)}" in text("compile")
+    for command in ("run", "exec"):
+        assert f"what runs the programs: {', '.join(device_names())}" in text(command)
+    assert str(PAIRS_MAX) in text("check")
+    assert f"({PAIRS_MAX} per program)" in (REPO / "docs" / "running.md").read_text()
 
 
 def test_compile_for_another_machine(vta: Vta, tmp_path: Path) -> None:
