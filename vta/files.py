@@ -49,7 +49,7 @@ def read_npy(path: str | Path) -> np.ndarray:
 
 def read_named(package: Package, settings: Iterable[str]) -> dict[str, np.ndarray]:
     """Arrays of ``NAME=FILE`` settings; NAME is an input's name or its form in file names."""
-    stems = {file_stem(name): name for name in package.inputs}
+    stems = {file.removesuffix(".npy"): name for name, file in file_names(package.inputs).items()}
     arrays: dict[str, np.ndarray] = {}
     for setting in settings:
         # A tensor's name may hold an equals sign, so the longest name that fits wins.

@@ -72,6 +72,15 @@ def test_file(tmp_path: Path) -> None:
         VtaConfig.load(path)
 
 
+def test_settings_are_a_list_of_texts() -> None:
+    text: Any = "LOG_CMD_QUEUE=3"
+    with pytest.raises(ConfigError, match="^settings must be .* not the text 'LOG_CMD_QUEUE=3'"):
+        VtaConfig.load("default").override(text)
+    with pytest.raises(ConfigError, match="^setting 3 must be text of the form KEY=VALUE"):
+        VtaConfig.load("default").override([3])  # type: ignore[list-item]
+    assert VtaConfig.load("default").override([text]).cmd_queue_depth == 8
+
+
 def test_override() -> None:
     config = VtaConfig.load("default").override(["DRAM_LATENCY=0x40", "EXTENSIONS=pad_min"])
     assert config.dram_latency == 64

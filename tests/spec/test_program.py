@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -55,6 +56,35 @@ def test_sources() -> None:
 
 def test_members_round_trip() -> None:
     assert Program.from_members(PROGRAM.to_members(), CONFIG) == PROGRAM
+
+
+def test_symbols_may_say_what_array_they_hold() -> None:
+    typed = {**PROGRAM.symbols, "result": Symbol("result", 64, None, "int32", (4, 4))}
+    program = replace(PROGRAM, symbols=typed)
+    members = program.to_members()
+    assert Program.from_members(members, CONFIG) == program
+    header = json.loads(members["program.json"])
+    assert header["symbols"][0] == {"name": "weights", "size": 4, "at": 0}, "as without types"
+    for entry in header["symbols"]:
+        entry.pop("dtype", None), entry.pop("shape", None)
+    old = {**members, "program.json": json.dumps(header).encode()}
+    assert Program.from_members(old, CONFIG) == PROGRAM
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape"),
+    [
+        ("int32", (4, 5)),
+        ("int8", ()),
+        ("", (64,)),
+        ("object", (8,)),
+        ("nothing", (64,)),
+        ("int32", (-4, -4)),
+    ],
+)
+def test_symbols_of_another_size_than_their_array(dtype: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ProgramError, match="^symbol 'r' of 64 bytes cannot be an array of "):
+        Symbol("r", 64, None, dtype, shape)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """The Python API does what the commands do."""
 
+import ast
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +38,49 @@ def test_compile_load_run() -> None:
     assert outcome.result.ok and outcome.outputs["logits"].shape == (1, 10)
     again = vta.load(compiled.package, config=vta.config("mac64")).run(inputs)
     np.testing.assert_array_equal(again.outputs["logits"], outcome.outputs["logits"])
+
+
+def _checked_names() -> dict[str, str]:
+    """Name -> where it comes from, of the imports that only type checkers see."""
+    homes: dict[str, str] = {}
+    for node in ast.parse(Path(str(vta.__file__)).read_text()).body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            for line in node.body:
+                assert isinstance(line, ast.ImportFrom)
+                for name in line.names:
+                    homes[name.asname or name.name] = f"{line.module}:{name.name}"
+    return homes
+
+
+def test_the_lists_of_public_names_agree() -> None:
+    homes = {}
+    for name, home in vta._HOMES.items():
+        module, colon, original = home.partition(":")
+        if colon and not original:
+            module, _, original = module.rpartition(".")
+        homes[name] = f"{module}:{original or name}"
+    assert _checked_names() == homes
+    assert sorted(homes) == vta.__all__
+
+
+def test_load_with_settings() -> None:
+    package = networks.package(CONFIG)
+    assert vta.load(package, settings=["DRAM_LATENCY=7"]).device.config.dram_latency == 7
+    config = CONFIG.override(["DRAM_LATENCY=9"])
+    loaded = vta.load(package, config=config, settings=["MAX_READS=3"]).device.config
+    assert (loaded.dram_latency, loaded.max_reads) == (9, 3)
+
+
+def test_settings_in_one_text_are_refused() -> None:
+    text: Any = "LOG_CMD_QUEUE=3"
+    package = networks.package(CONFIG)
+    for call in (
+        lambda: vta.config("default", text),
+        lambda: vta.compile(DIGITS, settings=text),
+        lambda: vta.load(package, settings=text),
+    ):
+        with pytest.raises(vta.VtaKitError, match="^settings must be a list of KEY=VALUE texts"):
+            call()
 
 
 def test_load_of_a_file(tmp_path: Path) -> None:
@@ -83,6 +128,22 @@ def test_names_that_are_no_file_names(tmp_path: Path) -> None:
     assert names == ["_.npy", "a_b_0.npy", "a_b_0_2.npy", "a_b_0_3.npy", "tensors.json"]
     assert np.load(tmp_path / "a_b_0_2.npy").size == 2
     assert file_stem("../x") == ".._x"
+
+
+def _with_inputs(*names: str) -> vta.Package:
+    plain = networks.package(CONFIG)
+    tensors = {n: t for n, t in plain.tensors.items() if n != "in"}
+    tensors |= {n: replace(plain.tensors["in"], name=n) for n in names}
+    return replace(plain, tensors=tensors, inputs=names, plan=())
+
+
+def test_outputs_with_long_or_similar_names_are_read_back(tmp_path: Path) -> None:
+    names = ("x" * 300, "x" * 299 + "y", "a/b", "a_b", "layer/" * 60)
+    arrays = {name: np.full(3, index) for index, name in enumerate(names)}
+    write_folder(tmp_path, arrays)
+    again = read_folder(_with_inputs(*names), tmp_path)
+    assert {n: a.tolist() for n, a in again.items()} == {n: a.tolist() for n, a in arrays.items()}
+    assert max(len(path.name) for path in tmp_path.iterdir()) < 130
 
 
 def test_inputs_by_name_and_by_file_name(tmp_path: Path) -> None:

@@ -16,14 +16,15 @@ from vta_hw.spec.config import MemType, VtaConfig
 from vta_hw.spec.errors import ProgramError
 
 _MEMORY_TYPES = frozenset(MemType)
+_ITEM_BYTES = {np.dtype(code).name: np.dtype(code).itemsize for code in "?bBhHiIqQefd"}
 
 
 @dataclass(frozen=True)
 class Symbol:
     """A named piece of DRAM. `contents` is given for constants (weights, biases, micro-ops).
 
-    `dtype` is numpy's name for the type of its elements, empty if that is not known; then `shape`
-    is empty as well.
+    `dtype` is numpy's name for the type of its elements, a number's; it is empty where that is not
+    known, and `shape` with it.
     """
 
     name: str
@@ -50,11 +51,9 @@ class Symbol:
 
     def _array_bytes(self) -> int:
         """What `dtype` and `shape` take; -1 if they say nothing meaningful."""
-        try:
-            item = np.dtype(self.dtype).itemsize if self.dtype else 0
-        except TypeError:
+        if self.dtype not in _ITEM_BYTES or min(self.shape, default=0) < 0:
             return -1
-        return item * math.prod(self.shape) if item and min(self.shape, default=0) >= 0 else -1
+        return _ITEM_BYTES[self.dtype] * math.prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
