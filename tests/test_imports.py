@@ -40,7 +40,12 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
 }
 # Exceptions to a permission above: the hardware stays an independent check on the semantics.
 FORBIDDEN = {
-    "vta_hw.rtl": ("vta_hw.spec.semantics", "vta_hw.spec.arith", "vta_hw.spec.matmul"),
+    "vta_hw.rtl": (
+        "vta_hw.spec.semantics",
+        "vta_hw.spec.arith",
+        "vta_hw.spec.matmul",
+        "vta_hw.spec.dataflow",
+    ),
 }
 # The only imports from outside, for packages that must load on a small board.
 OUTSIDE: Mapping[str, set[str]] = {

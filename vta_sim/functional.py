@@ -13,12 +13,12 @@ import numpy as np
 
 from vta_hw.spec import isa
 from vta_hw.spec.config import MemType, VtaConfig
+from vta_hw.spec.dataflow import Dataflow
 from vta_hw.spec.errors import ProgramError
 from vta_hw.spec.isa import Instruction, Stage
 from vta_hw.spec.result import Fault, RunResult, Status
 from vta_hw.spec.semantics import ADDRESS_LIMIT, IntArray, Scratchpads, execute
 from vta_sim.counters import Counters
-from vta_sim.dataflow import Dataflow
 from vta_sim.memory import InitTracker
 from vta_sim.report import describe_end, describe_fault
 

@@ -10,10 +10,10 @@ import numpy as np
 from vta_hw.spec import isa
 from vta_hw.spec.asm import format_insn
 from vta_hw.spec.config import VtaConfig
+from vta_hw.spec.dataflow import Dataflow
 from vta_hw.spec.footprint import IntArray
 from vta_hw.spec.isa import Finish, Instruction, Load, Stage, Store, TokenQueue, Unknown
 from vta_hw.spec.result import Fault, Status
-from vta_sim.dataflow import Dataflow
 from vta_sim.hazard_order import Event
 from vta_sim.hazard_trace import Dram, Trace
 from vta_sim.report import describe_end
@@ -44,30 +44,11 @@ def run_tokens(subject: Subject) -> tuple[Status, Fault | None, tuple[str, ...]]
     if any(isinstance(insn, Unknown) for insn in instructions):
         return Status.OK, None, ()
     flow = Dataflow(instructions, subject.config.cmd_queue_depth)
-    moved = True
-    while moved:
-        moved = False
-        while flow.can_dispatch():
-            flow.dispatch()
-            moved = True
-        for stage in Stage:
-            while _advance(flow, stage):
-                moved = True
+    flow.run_alone()
     status, index = flow.verdict()
     if status is not Status.OK:
         return status, Fault(status.value, index, describe_end(status, index, flow.waits())), ()
     return status, None, tuple(_left_over(flow, instructions))
-
-
-def _advance(flow: Dataflow, stage: Stage) -> bool:
-    issues = flow.can_issue(stage)
-    if issues:
-        flow.issue(stage)
-        flow.work(stage)
-    retires = flow.can_retire(stage)
-    if retires:
-        flow.retire(stage)
-    return issues or retires
 
 
 def _left_over(flow: Dataflow, instructions: Sequence[Instruction]) -> list[str]:

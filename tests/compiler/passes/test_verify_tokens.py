@@ -27,7 +27,9 @@ def test_a_pop_without_push_is_named() -> None:
     matched: list[Instruction] = [load(push_next=True), compute(pop_prev=True), Finish()]
     verify_tokens(matched, VtaConfig.load("tiny"))  # with the push it drains
     stream: list[Instruction] = [load(), compute(pop_prev=True), Finish()]
-    with pytest.raises(LoweringError, match="would deadlock in config 'tiny': compute at 1;"):
+    with pytest.raises(
+        LoweringError, match="would end with deadlock in config 'tiny': compute instruction 1 waits"
+    ):
         verify_tokens(stream, VtaConfig.load("tiny"))
 
 
@@ -52,7 +54,9 @@ def test_a_token_counter_that_fills_up_stops_the_stream(count: int, drains: bool
     if drains:
         verify_tokens(stream, config)
     else:
-        with pytest.raises(LoweringError, match=f"load at {TOKEN_MAX}, compute at"):
+        with pytest.raises(
+            LoweringError, match=f"load instruction {TOKEN_MAX} waits for room in the full"
+        ):
             verify_tokens(stream, config)
 
 
@@ -60,6 +64,6 @@ def test_a_full_command_queue_stops_the_fetch() -> None:
     config = VtaConfig.load("tiny").override(["LOG_CMD_QUEUE=2"])
     loads = [load(pop_next=True)] + [load() for _ in range(config.cmd_queue_depth)]
     stream: list[Instruction] = [*loads, compute(push_prev=True), Finish()]
-    with pytest.raises(LoweringError, match="would deadlock"):
+    with pytest.raises(LoweringError, match="would end with deadlock"):
         verify_tokens(stream, config)
     verify_tokens([compute(push_prev=True), *loads, Finish()], config)

@@ -130,6 +130,31 @@ class Dataflow:
         assert index is not None
         return index
 
+    def run_alone(self) -> None:
+        """Take steps until none is possible, every instruction being harmless.
+
+        Bounded queues of this kind get stuck in every order of steps or in none.
+        """
+        moved = True
+        while moved:
+            moved = False
+            while self.can_dispatch():
+                self.dispatch()
+                moved = True
+            for stage in Stage:
+                while self._advance(stage):
+                    moved = True
+
+    def _advance(self, stage: Stage) -> bool:
+        if self.can_issue(stage):
+            self.issue(stage)
+            self.work(stage)
+            return True
+        if self.can_retire(stage):
+            self.retire(stage)
+            return True
+        return False
+
     # -- verdict --------------------------------------------------------------------------------
 
     def verdict(self) -> tuple[Status, int | None]:
