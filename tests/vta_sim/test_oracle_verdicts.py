@@ -1,4 +1,4 @@
-"""Verdicts worked out by hand from docs/isa.md; the oracle and the simulator must both give them."""
+"""Verdicts worked out by hand from docs/isa.md: oracle and simulator must both give them."""
 
 from __future__ import annotations
 

@@ -152,7 +152,8 @@ def test_quantize_refusals() -> None:
     with pytest.raises(LoweringError, match="must be quantised as a whole"):
         host.quantize(per_channel, "even", "f")
     plain = TensorType((2,), "int8", QUANT)
-    with pytest.raises(LoweringError, match="^quantize rounding must be even, away or reciprocal, not 'up'"):
+    words = "^quantize rounding must be even, away or reciprocal, not 'up'"
+    with pytest.raises(LoweringError, match=words):
         host.quantize(plain, "up", "f")
 
 
