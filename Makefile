@@ -6,16 +6,19 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: demo test test-fast bench lint format clean
+.PHONY: demo test test-fast test-long bench lint format clean
 
 demo: $(VENV)/installed-demo
 	$(BIN)/python -m examples.digits.demo
 
 test: lint
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not long"
 
 test-fast: $(VENV)/installed-test
-	$(BIN)/python -m pytest -q -n 2 -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not long"
+
+test-long: $(VENV)/installed-test
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m long
 
 bench: $(VENV)/installed-demo
 	$(BIN)/python -m benchmarks.compile_time

@@ -66,18 +66,26 @@ configs = pytest.mark.parametrize("config", CONFIGS)
 
 
 def _rows() -> Iterator[ParameterSet]:
-    """Every network, numerics, configuration and count; what takes long is marked slow."""
+    """Every network, numerics, configuration and count; what takes long is marked so."""
     for title, network in NETWORKS.items():
         for numerics in NUMERICS:
             for config in CONFIGS:
                 for count in (QUICK, FULL):
-                    # A block of 4 takes 16 times as many steps as one of 16.
-                    long = count == FULL or (config == "tiny" and network is not AUTOENCODER)
+                    marks = _marks(network, numerics, config, count)
                     yield pytest.param(
                         *(network, numerics, config, count),
-                        marks=[pytest.mark.slow] if long else [],
+                        marks=marks,
                         id=f"{title}-{numerics}-{config}-{count}",
                     )
+
+
+def _marks(network: Network, numerics: str, config: str, count: int) -> list[pytest.MarkDecorator]:
+    # A block of 4 takes 16 times as many steps as one of 16.
+    heavy = config == "tiny" and network is not AUTOENCODER
+    if count == QUICK:
+        return [pytest.mark.slow] if heavy else []
+    chosen = ("default", "mac64") if numerics == "litert-ref" else ("default",)
+    return [pytest.mark.slow if config in chosen else pytest.mark.long]
 
 
 every_row = pytest.mark.parametrize(("network", "numerics", "config", "count"), list(_rows()))
