@@ -27,7 +27,7 @@ from compiler.loop.expr import (
     same,
     substitute,
 )
-from compiler.loop.nodes import Access, Buffer, For, Func, Seq, Stmt, Store, seq
+from compiler.loop.nodes import Access, Buffer, For, Func, If, Seq, Stmt, Store, seq
 from compiler.loop.rewrite import map_children, nest_of
 from compiler.te.intrin import TensorIntrin
 from compiler.te.tensor import Axis, Tensor
@@ -83,6 +83,10 @@ class _Match:
         for loop in self.loops:
             if loop.kind == "vthread":
                 self.refuse("plain loops", f"{loop.var.name!r} marked {loop.kind}")
+        if isinstance(core, If):
+            self.refuse(
+                "loops without a remainder (split by divisors)", f"steps only where {core.cond}"
+            )
         if not isinstance(core, Store):
             self.refuse("one scalar store inside perfectly nested loops", f"{type(core).__name__}")
         self.core: Store = core
