@@ -228,7 +228,7 @@ FUNCTIONS: Mapping[str, str] = {
 
 # -- construction ----------------------------------------------------------------------------------
 
-_FOLD: Mapping[str, Callable[[Any, Any], Any]] = {
+INTEGER_OPS: Mapping[str, Callable[[Any, Any], Any]] = {
     "+": lambda a, b: a + b,
     "-": lambda a, b: a - b,
     "*": lambda a, b: a * b,
@@ -240,6 +240,7 @@ _FOLD: Mapping[str, Callable[[Any, Any], Any]] = {
     "<<": lambda a, b: a << b,
     "&": lambda a, b: a & b,
 }
+"""What `Binary` does to integers, before wrapping to their dtype."""
 _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
     "<": lambda a, b: a < b,
     ">=": lambda a, b: a >= b,
@@ -255,10 +256,12 @@ def as_expr(value: ExprLike, dtype: str = INDEX) -> Expr:
 
 
 def wrap(value: int, dtype: str) -> int:
-    """An integer reduced to the range of `dtype`."""
+    """An integer reduced to the range of `dtype`; truth values pass through."""
+    if dtype == "bool":
+        return value
     info = np.iinfo(dtype)
-    span = int(info.max) - int(info.min) + 1
-    return (value - int(info.min)) % span + int(info.min)
+    low, high = int(info.min), int(info.max)
+    return value if low <= value <= high else (value - low) % (high - low + 1) + low
 
 
 def _is_int(dtype: str) -> bool:
@@ -272,8 +275,8 @@ def binary(op: str, a: ExprLike, b: ExprLike) -> Expr:
     b = as_expr(b, a.dtype)
     if a.dtype != b.dtype:
         raise TypeError(f"operands of {op!r} must have one dtype, not {a.dtype} and {b.dtype}")
-    if isinstance(a, Const) and isinstance(b, Const) and _is_int(a.dtype) and op in _FOLD:
-        return Const(wrap(_FOLD[op](a.value, b.value), a.dtype), a.dtype)
+    if isinstance(a, Const) and isinstance(b, Const) and _is_int(a.dtype) and op in INTEGER_OPS:
+        return Const(wrap(INTEGER_OPS[op](a.value, b.value), a.dtype), a.dtype)
     if isinstance(b, Const) and _is_int(a.dtype):
         if b.value == 0 and op in ("+", "-", ">>", "<<"):
             return a

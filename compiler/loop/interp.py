@@ -11,6 +11,7 @@ import numpy as np
 
 from compiler.errors import LoweringError
 from compiler.loop.expr import (
+    INTEGER_OPS,
     Binary,
     Both,
     Call,
@@ -21,6 +22,7 @@ from compiler.loop.expr import (
     Read,
     Select,
     Var,
+    wrap,
 )
 from compiler.loop.nodes import (
     Access,
@@ -41,18 +43,6 @@ from compiler.loop.units import UNITS
 from vta_hw.spec import semantics
 from vta_hw.spec.config import VtaConfig
 
-_INTEGER: Mapping[str, Callable[[int, int], int]] = {
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b,
-    "//": lambda a, b: a // b,
-    "%": lambda a, b: a % b,
-    "min": min,
-    "max": max,
-    ">>": lambda a, b: a >> b,
-    "<<": lambda a, b: a << b,
-    "&": lambda a, b: a & b,
-}
 _FLOAT: Mapping[str, Callable[[Any, Any], Any]] = {
     "+": lambda a, b: a + b,
     "-": lambda a, b: a - b,
@@ -138,7 +128,7 @@ class Interpreter:
                 x, y = self.value(a), self.value(b)
                 if expr.dtype == "float32":
                     return np.float32(_FLOAT[op](x, y))
-                return _wrap(_INTEGER[op](x, y), expr.dtype)
+                return wrap(INTEGER_OPS[op](x, y), expr.dtype)
             case Compare(op, a, b):
                 x, y = self.value(a), self.value(b)
                 return bool(x < y if op == "<" else x >= y if op == ">=" else x == y)
@@ -158,7 +148,7 @@ class Interpreter:
     def _cast(self, dtype: str, value: Any) -> Any:
         if dtype == "float32":
             return np.float32(value)
-        return _wrap(int(value), dtype)
+        return wrap(int(value), dtype)
 
     def _position(self, buffer: Buffer, indices: tuple[Expr, ...]) -> tuple[int, ...]:
         position = tuple(int(self.value(i)) for i in indices)
@@ -197,7 +187,7 @@ class Interpreter:
             value = int(source[tuple(where)]) if inside else stmt.pad
             assert value is not None
             target = tuple(b + s for b, s in zip(dst_begin, step, strict=True))
-            to[target] = _wrap(value, dst.buffer.dtype)
+            to[target] = wrap(value, dst.buffer.dtype)
 
     def _task(self, stmt: Task) -> None:
         assert self.pads is not None and self.config is not None, "instructions need a config"
@@ -218,14 +208,6 @@ def _unit(op: str, loc: str) -> Unit:
             f"give its Apply a unit that says what a step does"
         )
     return UNITS[op]
-
-
-def _wrap(value: int, dtype: str) -> int:
-    if dtype == "bool":
-        return value
-    info = np.iinfo(dtype)
-    low, high = int(info.min), int(info.max)
-    return value if low <= value <= high else (value - low) % (high - low + 1) + low
 
 
 def _call(name: str, args: list[Any], attrs: Mapping[str, int]) -> Any:
