@@ -75,6 +75,7 @@ def ends(net: CoreNet) -> Graph:
 
 @examples(25)
 @given(seed=SEEDS, layers=st.integers(2, 9), config=NAMES, layout=st.sampled_from(["NHWC", "NCHW"]))
+@pytest.mark.slow
 def test_network_with_branches(seed: int, layers: int, config: str, layout: str) -> None:
     rng = np.random.default_rng(seed)
     net = CoreNet(rng, layout)
@@ -87,6 +88,7 @@ def test_network_with_branches(seed: int, layers: int, config: str, layout: str)
 
 @examples(25)
 @given(seed=SEEDS, layers=st.integers(3, 9), config=NAMES)
+@pytest.mark.slow
 def test_network_with_host_work_in_the_middle(seed: int, layers: int, config: str) -> None:
     rng = np.random.default_rng(seed)
     net = CoreNet(rng)

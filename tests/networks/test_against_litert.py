@@ -289,6 +289,7 @@ def test_four_images_at_once(
 
 
 @networks
+@pytest.mark.slow
 def test_per_layer_without_extensions(network: Network, rng: np.random.Generator) -> None:
     """Plain VTA: all on VTA, nothing further than one unit away, and the package says so."""
     package = compiled(network, "pynq").package

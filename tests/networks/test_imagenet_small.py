@@ -47,6 +47,7 @@ def test_clean_and_whole(model: Path):
 
 
 @needs_exact_judge
+@pytest.mark.slow
 def test_layers_on_the_runtimes_own_inputs(model: Path, images: np.ndarray):
     compiled = vta.compile(model, numerics="ort")
     tallies = compare_layers(compiled.graph, model, images[:3], compiled.package.config)

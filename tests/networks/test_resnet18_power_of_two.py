@@ -38,6 +38,7 @@ def model(small: bool, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @needs_exact_judge
 @pytest.mark.parametrize("config", ["pynq", "default"])
+@pytest.mark.slow
 def test_layers_on_the_runtimes_own_inputs(model: Path, small: bool, config: str):
     compiled = vta.compile(model, config=config, numerics="ort")
     assert compiled.package.host_macs == 0

@@ -91,6 +91,7 @@ def _sampled() -> Iterator[ParameterSet]:
 
 
 @pytest.mark.parametrize(("network", "config"), list(_sampled()))
+@pytest.mark.slow
 def test_a_removed_token_is_reported_on_other_machines(
     network: str, config: str, rng: np.random.Generator
 ) -> None:

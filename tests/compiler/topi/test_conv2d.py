@@ -104,12 +104,14 @@ def graph_of(conv: Conv, rng: np.random.Generator, **requant: Any) -> Graph:
 
 @examples(60)
 @given(convolutions(sorted(CONFIGS), kernels=7, extents=9, blocks=2))
+@pytest.mark.slow
 def test_convolution_of_any_shape(conv: Conv) -> None:
     run(conv)
 
 
 @examples(20)
 @given(convolutions(["tiny", "small8", "small16", "small4x8"], kernels=5, extents=19, blocks=4))
+@pytest.mark.slow
 def test_convolution_in_many_tiles(conv: Conv) -> None:
     """Memories that hold a fraction of the operands: tiles, virtual threads, partial sums."""
     run(conv, runs=1)

@@ -16,6 +16,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 @examples(25)
 @given(data=st.data(), seed=SEEDS, config=st.sampled_from(sorted(CONFIGS)))
+@pytest.mark.slow
 def test_dense_of_any_shape(data: st.DataObject, seed: int, config: str) -> None:
     rng = np.random.default_rng(seed)
     widths = st.integers(1, 4 * CONFIGS[config].block_out + 3)

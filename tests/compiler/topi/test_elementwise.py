@@ -24,6 +24,7 @@ def shapes(draw: st.DrawFn, block: int) -> tuple[int, int, int, int]:
 
 @examples(25)
 @given(data=st.data(), seed=SEEDS, config=st.sampled_from(sorted(CONFIGS)))
+@pytest.mark.slow
 def test_addition_of_any_shape_and_scales(data: st.DataObject, seed: int, config: str) -> None:
     rng = np.random.default_rng(seed)
     net = CoreNet(rng, data.draw(st.sampled_from(["NHWC", "NCHW"])))
@@ -35,6 +36,7 @@ def test_addition_of_any_shape_and_scales(data: st.DataObject, seed: int, config
 
 @examples(25)
 @given(data=st.data(), seed=SEEDS, config=st.sampled_from(sorted(CONFIGS)))
+@pytest.mark.slow
 def test_network_of_additions_and_clips(data: st.DataObject, seed: int, config: str) -> None:
     """Random graphs: values read once fuse into one kernel, values read twice do not."""
     rng = np.random.default_rng(seed)
@@ -71,6 +73,7 @@ def test_tensor_added_to_itself(config: str, rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("config", ["tiny", "small16"])
+@pytest.mark.slow
 def test_long_chain_is_cut_into_kernels(config: str, rng: np.random.Generator) -> None:
     """Parameters of forty additions do not fit the ACC memory at once."""
     net = CoreNet(rng)

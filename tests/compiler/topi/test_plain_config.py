@@ -16,6 +16,7 @@ PYNQ = VtaConfig.load("pynq")
 
 @examples(12)
 @given(convolutions(["default"], kernels=5, extents=9, blocks=2))
+@pytest.mark.slow
 def test_convolution_is_within_one_unit(conv: Conv) -> None:
     rng = np.random.default_rng(conv.seed)
     # Raised accumulators wrap around in the exact arithmetic; nobody wants those values.
@@ -25,6 +26,7 @@ def test_convolution_is_within_one_unit(conv: Conv) -> None:
 
 @examples(12)
 @given(convolutions(["default"], kernels=5, extents=9, blocks=2))
+@pytest.mark.slow
 def test_convolution_scaled_by_powers_of_two_is_exact(conv: Conv) -> None:
     rng = np.random.default_rng(conv.seed)
     graph = graph_of(conv._replace(shift_left=False), rng, power_of_two=True)

@@ -17,6 +17,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 @examples(40)
 @given(data=st.data(), seed=SEEDS, config=st.sampled_from(sorted(CONFIGS)))
+@pytest.mark.slow
 def test_pooling_of_any_shape(data: st.DataObject, seed: int, config: str) -> None:
     rng = np.random.default_rng(seed)
     net = CoreNet(rng, data.draw(st.sampled_from(["NHWC", "NCHW"])))
