@@ -43,7 +43,7 @@ $(VENV)/installed-demo: $(INPUTS) | $(VENV)/bin/python
 
 $(VENV)/installed-test: $(INPUTS) | $(VENV)/bin/python
 	@echo "installing into $(VENV) what the tests need"
-	$(PIP) --editable '.[demo,test]'
+	$(PIP) --editable '.[demo,test,rtl]'
 	touch $@ $(VENV)/installed-demo
 
 clean:

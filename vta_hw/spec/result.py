@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from vta_hw.spec.events import Timeline
+
 
 class Status(StrEnum):
     """How a run ended. Verdict order: fault, then ok / finish_not_drained, deadlock, no_finish."""
@@ -36,7 +38,10 @@ class Fault:
 
 @dataclass(frozen=True)
 class RunResult:
-    """Verdict and counts of one run. `cycles` is None on a device that has no clock."""
+    """Verdict and counts of one run.
+
+    `cycles` and `timeline` are None on a device that has no clock; a timeline must be asked for.
+    """
 
     status: Status
     fault: Fault | None
@@ -45,6 +50,7 @@ class RunResult:
     cycles: int | None = None
     counters: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    timeline: Timeline | None = None
 
     @property
     def ok(self) -> bool:
