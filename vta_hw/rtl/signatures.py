@@ -122,6 +122,26 @@ def bus_bits(config: VtaConfig) -> int:
     return 8 * machine.bus_bytes(config)
 
 
+INSTRUCTION = data.StructLayout({"word": INSN_BITS, "index": INDEX_BITS})
+"""An instruction and its place in the stream."""
+
+
+class Dispatch(Signature):
+    """Fetch's side of a stage's queue (rule F3): an instruction enters it in a cycle with `valid`.
+
+    `room` is high while the queue is not full; `valid` may be high only then.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"valid": Out(1), "payload": Out(INSTRUCTION), "room": In(1)})
+
+
+REQ_IMMEDIATE = data.StructLayout(
+    {"zero_point": signed(8), "mode": 2, "ignored": 2, "sub_operation": 4}
+)
+"""What the immediate field of REQ holds."""
+
+
 class ReadPort(Signature):
     """A client's side of the read channel.
 
