@@ -5,17 +5,30 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vta_hw.spec.config import VtaConfig
-from vta_hw.spec.errors import VtaKitError
+from vta_hw.spec.errors import DeviceError
 from vta_hw.spec.program import Program
 from vta_hw.spec.result import RunResult
 
+__all__ = ["Device", "DeviceError", "Waves", "device_names", "open_device"]
 
-class DeviceError(VtaKitError):
-    """A device that does not exist, or was asked for what it cannot do."""
+
+@dataclass(frozen=True)
+class Waves:
+    """Where the signals of runs are recorded: a .vcd or .fst file, and the cycles (first, last).
+
+    Without a window, whole runs are recorded. The second run of a device goes to a file with
+    ``-1`` after its stem, and so on.
+    """
+
+    path: Path
+    window: tuple[int, int] | None = None
 
 
 class Device(ABC):
@@ -26,11 +39,30 @@ class Device(ABC):
     """
 
     name: str
+    can_report_uninitialised = False
+    has_clock = False
+    has_waves = False
 
-    def __init__(self, config: VtaConfig, *, report_uninitialised: bool = False) -> None:
-        """With `report_uninitialised`, results carry a note per read of SRAM nothing wrote."""
+    def __init__(
+        self, config: VtaConfig, *, report_uninitialised: bool = False, timeline: bool = False
+    ) -> None:
+        """A device without any allocated DRAM.
+
+        With `report_uninitialised`, results carry a note per read of SRAM nothing wrote. With
+        `timeline`, they carry what happened when.
+        """
+        if report_uninitialised and not self.can_report_uninitialised:
+            raise DeviceError(
+                f"device {self.name!r} cannot tell which SRAM was never written; use functional"
+            )
+        if timeline and not self.has_clock:
+            raise DeviceError(
+                f"device {self.name!r} has no clock to record a timeline by; use one that counts "
+                f"cycles"
+            )
         self.config = config
         self.report_uninitialised = report_uninitialised
+        self.timeline = timeline
 
     @abstractmethod
     def alloc(self, size_bytes: int) -> int:
@@ -67,11 +99,22 @@ def device_names() -> tuple[str, ...]:
     return tuple(_DEVICES)
 
 
-def open_device(name: str, config: VtaConfig, *, report_uninitialised: bool = False) -> Device:
-    """A fresh device of this kind for `config`; see `Device` for the option."""
+def open_device(
+    name: str,
+    config: VtaConfig,
+    *,
+    report_uninitialised: bool = False,
+    timeline: bool = False,
+    waves: Waves | None = None,
+) -> Device:
+    """A fresh device of this kind for `config`; see `Device` and `Waves` for the options."""
     if name not in _DEVICES:
         raise DeviceError(f"device must be one of {', '.join(_DEVICES)}, not {name!r}")
-    module, _, kind = _DEVICES[name].partition(":")
-    make = getattr(importlib.import_module(module), kind)
-    device: Device = make(config, report_uninitialised=report_uninitialised)
-    return device
+    module, _, attribute = _DEVICES[name].partition(":")
+    kind: type[Device] = getattr(importlib.import_module(module), attribute)
+    options: dict[str, Any] = {"report_uninitialised": report_uninitialised, "timeline": timeline}
+    if waves is not None:
+        if not kind.has_waves:
+            raise DeviceError(f"device {name!r} has no signals to record; use rtl, or no waves")
+        options["waves"] = waves
+    return kind(config, **options)

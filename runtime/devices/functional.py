@@ -2,85 +2,28 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 
 import numpy as np
 
-from runtime.device import Device, DeviceError
-from vta_hw.spec.config import PAGE_BYTES, VtaConfig
-from vta_hw.spec.isa import Instruction
+from runtime.devices.hosted import HostedDevice
 from vta_hw.spec.program import Program
 from vta_hw.spec.result import RunResult
 from vta_sim import functional
 
-DRAM_BYTES_MAX = 1 << 32
-_BOUND_PROGRAMS_MAX = 64
 
-_Placement = tuple[tuple[str, int], ...]
-
-
-class FunctionalDevice(Device):
-    """`vta_sim.functional` over a DRAM that grows as it is allocated."""
+class FunctionalDevice(HostedDevice):
+    """`vta_sim.functional` as a device."""
 
     name = "functional"
-
-    def __init__(self, config: VtaConfig, *, report_uninitialised: bool = False) -> None:
-        """A device without any allocated DRAM."""
-        super().__init__(config, report_uninitialised=report_uninitialised)
-        self._dram = np.zeros(0, np.uint8)
-        self._used_bytes = 0
-        # A program is kept beside its instructions so that its id stays its own.
-        self._bound: OrderedDict[
-            tuple[int, _Placement], tuple[Program, tuple[Instruction, ...]]
-        ] = OrderedDict()
-
-    def alloc(self, size_bytes: int) -> int:
-        """Page-aligned DRAM; earlier addresses stay good."""
-        address = self._used_bytes
-        end = address + -(-size_bytes // PAGE_BYTES) * PAGE_BYTES
-        if size_bytes < 0 or end > DRAM_BYTES_MAX:
-            raise DeviceError(
-                f"device {self.name!r} has no room for {size_bytes} bytes beside the {address} in "
-                f"use of {DRAM_BYTES_MAX}; use a smaller network or fewer executors on one device"
-            )
-        if end > self._dram.size:
-            try:
-                grown = np.zeros(min(DRAM_BYTES_MAX, max(end, 2 * self._dram.size)), np.uint8)
-            except MemoryError as error:
-                raise DeviceError(
-                    f"this machine has no memory for {end} bytes of DRAM; run a smaller network"
-                ) from error
-            grown[:address] = self._dram[:address]
-            self._dram = grown
-        self._used_bytes = end
-        return address
-
-    def write(self, address: int, data: bytes | np.ndarray) -> None:
-        """Put bytes into allocated DRAM."""
-        if isinstance(data, np.ndarray):
-            data = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
-        else:
-            data = np.frombuffer(data, np.uint8)
-        self._check(address, data.size)
-        self._dram[address : address + data.size] = data
-
-    def read(self, address: int, size_bytes: int) -> np.ndarray:
-        """A copy of allocated DRAM."""
-        self._check(address, size_bytes)
-        return self._dram[address : address + size_bytes].copy()
+    can_report_uninitialised = True
 
     def run(self, program: Program, addresses: Mapping[str, int]) -> RunResult:
         """Run a program; it is bound once per set of addresses."""
-        if program.config.program_hash != self.config.program_hash:
-            raise DeviceError(
-                f"a program for config {program.config.name!r} does not run on a device with "
-                f"config {self.config.name!r}; compile it for that config"
-            )
         return functional.run(
             self.config,
-            self._instructions(program, addresses),
-            self._dram[: self._used_bytes],
+            self.bound(program, addresses),
+            self.dram,
             report_uninitialised=self.report_uninitialised,
         )
 
@@ -89,21 +32,3 @@ class FunctionalDevice(Device):
         return functional.run(
             self.config, stream, image, report_uninitialised=self.report_uninitialised
         )
-
-    def _instructions(
-        self, program: Program, addresses: Mapping[str, int]
-    ) -> tuple[Instruction, ...]:
-        key = (id(program), tuple(sorted(addresses.items())))
-        if key not in self._bound:
-            self._bound[key] = (program, program.bound(addresses))
-            if len(self._bound) > _BOUND_PROGRAMS_MAX:
-                self._bound.popitem(last=False)
-        self._bound.move_to_end(key)
-        return self._bound[key][1]
-
-    def _check(self, address: int, size_bytes: int) -> None:
-        if not 0 <= address <= address + size_bytes <= self._used_bytes:
-            raise DeviceError(
-                f"bytes {address}..{address + size_bytes} lie outside the {self._used_bytes} bytes "
-                f"allocated on device {self.name!r}; allocate them first"
-            )

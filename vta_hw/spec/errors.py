@@ -15,3 +15,7 @@ class EncodingError(VtaKitError):
 
 class ProgramError(VtaKitError):
     """A program or instruction stream that is malformed as data (not: faults when run)."""
+
+
+class DeviceError(VtaKitError):
+    """A device that does not exist, was asked for what it cannot do, or broke down."""
