@@ -52,6 +52,8 @@ class Builder:
         self.insns: list[Values] = []
         self.tags: set[str] = set()
         self.dead: set[Queue] = set()
+        self.stray = 0.15
+        """How often an instruction gets a flag that nothing needs."""
         self._last: list[Values | None] = [None] * 3
         self._known = [[0] * 3 for _ in range(3)]
         self._after = [[0] * 3 for _ in range(3)]
@@ -93,6 +95,15 @@ class Builder:
         """Append an instruction that only carries tokens."""
         values = self._idle(stage)
         self._append(stage, {**values, **flags}, set(), set())
+
+    def tokens(self, queue: Queue) -> int:
+        """How many tokens of a queue nothing has popped yet."""
+        return len(self._tokens[queue])
+
+    def pop_alone(self, queue: Queue) -> None:
+        """Append an instruction that pops the oldest token of a queue and does nothing else."""
+        self._pop(queue)
+        self.noop(queue[1])
 
     def order_after(self, stage: int, other: int) -> None:
         """Make the next instruction of `stage` start after everything emitted so far to `other`."""
@@ -215,7 +226,7 @@ class Builder:
 
     def _stray_tokens(self, stage: int, insn: Values) -> None:
         for queue in QUEUES:
-            if queue in self.dead or self.rng.random() < 0.85:
+            if queue in self.dead or self.rng.random() < 1 - self.stray:
                 continue
             if queue[1] == stage and self._tokens[queue] and queue not in self._pending[stage]:
                 self._pop(queue)
