@@ -1,0 +1,15 @@
+"""The store stage."""
+
+from __future__ import annotations
+
+from vta_hw.rtl.stage import StageControl
+from vta_hw.spec.config import VtaConfig
+from vta_hw.spec.isa import Stage
+from vta_hw.spec.machine import STAGE_SLOTS
+
+
+class StoreStage(StageControl):
+    """Hands STOREs to the engine `store` (rule T1); members as of `StageControl`."""
+
+    def __init__(self, config: VtaConfig) -> None:
+        super().__init__(config, Stage.STORE, STAGE_SLOTS, {})
