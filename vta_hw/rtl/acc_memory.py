@@ -1,0 +1,293 @@
+"""The ACC memory: who gets a slot of it, reads and writes behind the slot, its mirror OUT."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In
+
+from vta_hw.rtl.mac_array import LANE_BITS
+from vta_hw.rtl.signatures import (
+    AccLoad,
+    AccSlot,
+    OutRead,
+    acc_elements,
+    acc_index_bits,
+    element_bits,
+)
+from vta_hw.spec.config import MemType, VtaConfig
+from vta_hw.spec.machine import ACC_HALVES, ACC_READ_DELAY, ACC_WRITE_DELAY
+
+_OUT_BITS = 8
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the elements of one bank are: `slot` is their place in a beat that begins at 0."""
+
+    half: int
+    slot: int
+
+
+@dataclass(frozen=True)
+class _Write:
+    enable: Value
+    row: Value
+    data: Value
+
+
+class AccMemory(wiring.Component):
+    """ACC and OUT, with the slots of rule G2.
+
+    A grant in n is followed by a read in n + ACC_READ_DELAY and a write in n + ACC_WRITE_DELAY. A
+    read sees the write of the same cycle. OUT has the low 8 bits of each lane of what is written; a
+    read of it does not see the write of the same cycle.
+
+    Members
+    -------
+    load: the acc loader. `count` of a beat is at least 1; fill is not granted beside a beat.
+    gemm, alu: the units.
+    out: the store engine.
+    """
+
+    def __init__(self, config: VtaConfig) -> None:
+        self._config = config
+        self._index_bits = acc_index_bits(config)
+        self._element_bits = element_bits(config, MemType.ACC)
+        self._elements = acc_elements(config)
+        self._half_elements = config.depth(MemType.ACC) // ACC_HALVES
+        self._banks = min(self._elements, self._half_elements)
+        self._bank_depth = max(2, self._half_elements // self._banks)
+        self._slot_bits = min(self._index_bits, (self._elements - 1).bit_length())
+        self._out_bits = element_bits(config, MemType.OUT)
+        self._access = data.StructLayout(
+            {
+                "index": self._index_bits,
+                "count": range(self._elements + 1),
+                "load": 1,
+                "gemm": 1,
+                "alu": 1,
+                "write": 1,
+            }
+        )
+        super().__init__(
+            {
+                "load": In(AccLoad(config)),
+                "gemm": In(AccSlot(config)),
+                "alu": In(AccSlot(config)),
+                "out": In(OutRead(config)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Each half has its own pipeline of accesses; a bank belongs to one half."""
+        m = Module()
+        granted = self._arbitrate(m)
+        accesses = [self._delay(m, half, access) for half, access in enumerate(granted)]
+        loaded = self._loaded(m)
+        acc_data = []
+        out_data: list[Value] = [Const(0, self._out_bits)] * (ACC_HALVES * self._elements)
+        for half in range(ACC_HALVES):
+            at_read, at_data, at_write = (
+                accesses[half][stage]
+                for stage in (ACC_READ_DELAY, ACC_READ_DELAY + 1, ACC_WRITE_DELAY)
+            )
+            unit_data = Signal(self._element_bits, name=f"unit_data_{half}")
+            m.d.comb += unit_data.eq(
+                Mux(at_write.gemm, self.gemm.write_data, self.alu.write_data)
+            )  # fmt: skip
+            banks = []
+            for bank in range(self._banks):
+                place = _Place(half, (half * self._half_elements + bank) % self._elements)
+                value = loaded.word_select(place.slot, self._element_bits)
+                write_data = Signal(self._element_bits, name=f"write_data_{half}_{bank}")
+                m.d.comb += write_data.eq(Mux(at_write.load, value, unit_data))
+                row, _ = self._row(place, at_write.index)
+                write = _Write(self._written(place, at_write), row, write_data)
+                banks.append(self._acc_bank(m, place, at_read, write))
+                out_data[half * self._elements + place.slot] = self._out_bank(m, place, write)
+            number = at_data.index[: (self._banks - 1).bit_length()]
+            acc_data.append(_selected(m, banks, number, f"read_data_{half}"))
+        for unit in ("gemm", "alu"):
+            upper = accesses[1][ACC_READ_DELAY + 1][unit]
+            m.d.comb += getattr(self, unit).read_data.eq(Mux(upper, acc_data[1], acc_data[0]))
+        self._read_out(m, out_data[: self._elements], out_data[self._elements :])
+        return m
+
+    # -- slots ------------------------------------------------------------------------------------
+
+    def _arbitrate(self, m: Module) -> list[data.View]:
+        """Rule G2; the access that each half grants, with none of its flags if there is none."""
+        load, gemm, alu = self.load, self.gemm, self.alu
+        last = Signal(self._index_bits)
+        m.d.comb += last.eq(load.index + load.count - 1)
+        granted = []
+        grants: dict[str, list[Value]] = {"gemm": [], "alu": [], "fill": []}
+        for half in range(ACC_HALVES):
+            access = Signal(self._access, name=f"granted_{half}")
+            ends = (load.index, last)
+            beat = load.beat & Cat(end[-1] == half for end in ends).any()
+            asks = {
+                "gemm": gemm.valid & (gemm.index[-1] == half),
+                "alu": alu.valid & (alu.index[-1] == half),
+                "fill": load.fill & ~load.beat & (load.fill_index[-1] == half),
+            }
+            free = ~beat
+            for name, asked in asks.items():
+                taken = Signal(name=f"grant_{name}_{half}")
+                m.d.comb += taken.eq(asked & free)
+                grants[name].append(taken)
+                free = free & ~asked
+            by = {name: taken[half] for name, taken in grants.items()}
+            m.d.comb += [
+                access.index.eq(
+                    Mux(
+                        beat,
+                        load.index,
+                        Mux(
+                            by["gemm"], gemm.index, Mux(by["alu"], alu.index, load.fill_index)
+                        ),
+                    )
+                ),
+                access.count.eq(Mux(beat, load.count, 1)),
+                access.load.eq(beat | by["fill"]),
+                access.gemm.eq(by["gemm"]),
+                access.alu.eq(by["alu"]),
+                access.write.eq(
+                    beat | by["fill"] | (by["gemm"] & gemm.write) | (by["alu"] & alu.write)
+                ),
+            ]  # fmt: skip
+            granted.append(access)
+        m.d.comb += [
+            gemm.grant.eq(Cat(grants["gemm"]).any()),
+            alu.grant.eq(Cat(grants["alu"]).any()),
+            load.fill_grant.eq(Cat(grants["fill"]).any()),
+        ]
+        return granted
+
+    def _delay(self, m: Module, half: int, access: data.View) -> list[data.View]:
+        """The access so many cycles after its grant."""
+        stages = [access]
+        for stage in range(1, ACC_WRITE_DELAY + 1):
+            stages.append(Signal(self._access, name=f"access_{half}_{stage}"))
+            m.d.sync += stages[-1].eq(stages[-2])
+        return stages
+
+    def _loaded(self, m: Module) -> Value:
+        """What a beat or a fill brought, each element in its slot, ACC_WRITE_DELAY later."""
+        load = self.load
+        width = self._elements * self._element_bits
+        depth = 1 << (ACC_WRITE_DELAY - 1).bit_length()
+        m.submodules.delay = delay = Memory(shape=unsigned(width), depth=depth, init=[])
+        write, read = delay.write_port(), delay.read_port()
+        place = Signal(range(depth))
+        pending = Signal(ACC_WRITE_DELAY - 1)
+        value = load.data
+        for level, bit in enumerate(load.index[: self._slot_bits]):
+            value = _turned(m, value, bit, self._element_bits << level, f"load_{level}")
+        m.d.comb += [
+            write.en.eq(load.beat | load.fill_grant),
+            write.addr.eq(place),
+            write.data.eq(Mux(load.beat, value, load.fill_data.replicate(self._elements))),
+            read.addr.eq(place - (ACC_WRITE_DELAY - 1)),
+            read.en.eq(pending[-1]),
+        ]
+        m.d.sync += [place.eq(place + 1), pending.eq(Cat(write.en, pending))]
+        return read.data
+
+    # -- banks ------------------------------------------------------------------------------------
+
+    def _row(self, place: _Place, index: Value) -> tuple[Value, Value]:
+        """Of the elements from `index` on, as many as in a beat, one is in the slot of `place`.
+
+        Gives its row in a bank, and whether it is in the half of `place`.
+        """
+        if self._banks < self._elements:
+            # ACC has no more elements than a beat: each bank holds one.
+            return Const(0, 1), Const(1)
+        element = index
+        if self._elements > 1:
+            low, high = index[: self._slot_bits], index[self._slot_bits :]
+            element = (high + (low > place.slot))[: len(high)]
+        return element[:-1], element[-1] == place.half
+
+    def _written(self, place: _Place, access: data.View) -> Value:
+        if self._elements == 1:
+            return access.write
+        _, in_half = self._row(place, access.index)
+        distance = (place.slot - access.index)[: (self._elements - 1).bit_length()]
+        return access.write & in_half & (distance < access.count)
+
+    def _acc_bank(self, m: Module, place: _Place, at_read: data.View, write: _Write) -> Value:
+        """ACC of one bank; gives what is read from it."""
+        memory = Memory(shape=unsigned(self._element_bits), depth=self._bank_depth, init=[])
+        m.submodules[f"acc_{place.half}_{place.slot}"] = memory
+        write_port = memory.write_port()
+        read_port = memory.read_port(transparent_for=(write_port,))
+        m.d.comb += [
+            write_port.en.eq(write.enable),
+            write_port.addr.eq(write.row),
+            write_port.data.eq(write.data),
+            read_port.en.eq(at_read.gemm | at_read.alu),
+            read_port.addr.eq(self._row(place, at_read.index)[0]),
+        ]
+        return read_port.data
+
+    def _out_bank(self, m: Module, place: _Place, write: _Write) -> Value:
+        """OUT of one bank; gives what is read from it."""
+        memory = Memory(shape=unsigned(self._out_bits), depth=self._bank_depth, init=[])
+        m.submodules[f"out_{place.half}_{place.slot}"] = memory
+        write_port = memory.write_port()
+        read_port = memory.read_port()
+        lanes = range(self._element_bits // LANE_BITS)
+        m.d.comb += [
+            write_port.en.eq(write.enable),
+            write_port.addr.eq(write.row),
+            write_port.data.eq(
+                Cat(write.data.word_select(lane, LANE_BITS)[:_OUT_BITS] for lane in lanes)
+            ),
+            read_port.en.eq(self.out.enable),
+            read_port.addr.eq(self._row(place, self.out.index)[0]),
+        ]
+        return read_port.data
+
+    def _read_out(self, m: Module, low: Sequence[Value], high: Sequence[Value]) -> None:
+        """From the slots of both halves to the elements in their order."""
+        index = Signal(self._index_bits)
+        with m.If(self.out.enable):
+            m.d.sync += index.eq(self.out.index)
+        slots = []
+        for slot, halves in enumerate(zip(low, high, strict=True)):
+            if self._banks < self._elements:
+                slots.append(halves[slot // self._half_elements % ACC_HALVES])
+            else:
+                slots.append(Mux(self._row(_Place(1, slot), index)[1], halves[1], halves[0]))
+        value = Signal.like(self.out.data)
+        m.d.comb += value.eq(Cat(slots))
+        amount = index[: self._slot_bits]
+        for level, bit in enumerate(amount):
+            value = _turned(m, value, bit, -self._out_bits << level, f"out_{level}")
+        m.d.comb += self.out.data.eq(value)
+
+
+def _selected(m: Module, values: Sequence[Value], number: Value, name: str) -> Value:
+    """values[number], by a tree of multiplexers; there are 2^len(number)."""
+    for level, bit in enumerate(number):
+        pairs = list(zip(values[::2], values[1::2], strict=True))
+        values = []
+        for place, (low, high) in enumerate(pairs):
+            value = Signal.like(low, name=f"{name}_{level}_{place}")
+            m.d.comb += value.eq(Mux(bit, high, low))
+            values.append(value)
+    return values[0]
+
+
+def _turned(m: Module, value: Value, by: Value, amount: int, name: str) -> Value:
+    """`value` rotated up by `amount` bits if `by` is high."""
+    turned = Signal.like(value, name=name)
+    m.d.comb += turned.eq(Mux(by, value.rotate_left(amount), value))
+    return turned

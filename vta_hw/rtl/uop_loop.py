@@ -1,0 +1,196 @@
+"""The nested loop of GEMM and ALU: micro-ops with their indices, one per cycle."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from vta_hw.rtl.signatures import OPS_BITS, ElementRead, Work
+from vta_hw.spec import isa
+from vta_hw.spec.config import UOP_BITS, MemType, VtaConfig
+from vta_hw.spec.isa import FaultClass
+
+
+def loop_indices(job: data.StructLayout) -> tuple[str, ...]:
+    """Names of the indices that the instruction of `job` computes: dst, src, and wgt of GEMM."""
+    return tuple(slot for slot in ("dst", "src", "wgt") if f"{slot}_factor_out" in job.members)
+
+
+def micro_op_layout(job: data.StructLayout, config: VtaConfig) -> data.StructLayout:
+    """What the loop gives for one micro-op.
+
+    Each index is one bit wider than its field in the micro-op or its factors: sums do not wrap,
+    that bit is high if the sum is no number of as many bits. `first` and `last` are those of the
+    instruction.
+    """
+    fields = {slot.name: slot.width for slot in isa.layout(isa.MicroOp, config)}
+    indices = {
+        name: 1
+        + max(
+            fields[name],
+            job[f"{name}_factor_out"].width,
+            job[f"{name}_factor_in"].width,
+        )
+        for name in loop_indices(job)
+    }
+    return data.StructLayout({**indices, "first": 1, "last": 1})
+
+
+def out_of_range(index: Value, depth_bits: int) -> Value:
+    """Whether an index of a micro-op lies beyond a memory of 2^depth_bits elements."""
+    return index[depth_bits:].any()
+
+
+class UopLoop(wiring.Component):
+    """Takes a job, reads its micro-ops and gives them with their indices (rules G3 and G4).
+
+    The job is also followed to its end: this is the whole of `Work` of its unit.
+
+    Members
+    -------
+    work: the jobs. One at a time: ready is low from the cycle after a start to the end.
+    uop: the UOP memory.
+    job: the job in hand, from the cycle after its start on.
+    micro_op: the first one in the second cycle after the start, the next in the cycle after each
+        transfer. Ready must be high only in a cycle in which the micro-op has all that it needs
+        and `bad` is low. A micro-op that is beyond the UOP memory never gets here.
+    bad: while micro_op is valid: an index of it is out of range. The job ends there.
+    """
+
+    def __init__(self, job: data.StructLayout, config: VtaConfig) -> None:
+        self._config = config
+        self._job = job
+        self._indices = loop_indices(job)
+        super().__init__(
+            {
+                "work": In(Work(job, OPS_BITS)),
+                "uop": Out(ElementRead(config.depth_bits(MemType.UOP), UOP_BITS)),
+                "job": Out(job),
+                "micro_op": Out(stream.Signature(micro_op_layout(job, config))),
+                "bad": In(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Two stages: the counters, beside the word in the read register of UOP; the sums."""
+        m = Module()
+        job = self.job
+        start = Signal()
+        busy = Signal()
+        none = Signal()  # in the cycle after the start of a job without micro-ops
+        counted = Signal()  # the counters stand at a micro-op, its word is on uop.data
+        summed = Signal()  # micro_op.payload holds one
+        beyond = Signal()  # that one is beyond the UOP memory
+        taken = Signal()
+        ended = Signal()
+        advance = Signal()
+        m.d.comb += [
+            self.work.start.ready.eq(~busy),
+            start.eq(self.work.start.valid & ~busy),
+            self.micro_op.valid.eq(summed & ~beyond),
+            taken.eq(self.micro_op.valid & self.micro_op.ready),
+            advance.eq(~summed | taken),
+            ended.eq(
+                none
+                | (summed & (beyond | self.bad))
+                | (taken & self.micro_op.payload.last)
+            ),
+        ]  # fmt: skip
+        u, last = self._count(m, start, counted & advance)
+        with m.If(advance):
+            m.d.sync += summed.eq(counted)
+        with m.If(advance & counted):
+            m.d.sync += [
+                beyond.eq(out_of_range(u, self._config.depth_bits(MemType.UOP))),
+                self.micro_op.payload.last.eq(last),
+                counted.eq(~last),
+            ]
+        with m.If(taken):
+            m.d.sync += [
+                self.micro_op.payload.first.eq(0),
+                self.work.amount.eq(self.work.amount + 1),
+            ]
+        with m.If(ended):
+            m.d.sync += [busy.eq(0), counted.eq(0), summed.eq(0)]
+        fault = Mux(beyond, FaultClass.UOP_RANGE, FaultClass.INDEX_RANGE)
+        m.d.sync += [
+            none.eq(0),
+            self.work.done.eq(ended),
+            self.work.fault.eq(Mux(summed & (beyond | self.bad), fault, 0)),
+        ]
+        with m.If(start):
+            given = self.work.start.payload
+            empty = (
+                (given.uop_bgn >= given.uop_end)
+                | (given.iter_out == 0)
+                | (given.iter_in == 0)
+            )  # fmt: skip
+            m.d.sync += [
+                job.eq(given),
+                busy.eq(1),
+                none.eq(empty),
+                counted.eq(~empty),
+                self.micro_op.payload.first.eq(1),
+                self.work.amount.eq(0),
+            ]
+        return m
+
+    def _count(self, m: Module, start: Value, step: Value) -> tuple[Value, Value]:
+        """Place of the micro-op in hand, whether it is the last; with `step` go on to the next."""
+        job = self.job
+        given = self.work.start.payload
+        u = Signal.like(job.uop_end)
+        inner_left = Signal.like(job.iter_in)
+        outer_left = Signal.like(job.iter_out)
+        following = Signal.like(u)
+        u_ends = Signal()
+        inner_ends = Signal()
+        last = Signal()
+        m.d.comb += [
+            u_ends.eq(u + 1 == job.uop_end),
+            inner_ends.eq(inner_left == 1),
+            last.eq(u_ends & inner_ends & (outer_left == 1)),
+            following.eq(Mux(start, given.uop_bgn, Mux(u_ends, job.uop_bgn, u + 1))),
+            self.uop.enable.eq(start | (step & ~last)),
+            self.uop.index.eq(following),
+        ]
+        with m.If(step & u_ends):
+            m.d.sync += inner_left.eq(Mux(inner_ends, job.iter_in, inner_left - 1))
+            with m.If(inner_ends):
+                m.d.sync += outer_left.eq(outer_left - 1)
+        with m.If(start):
+            m.d.sync += [inner_left.eq(given.iter_in), outer_left.eq(given.iter_out)]
+        with m.If(start | step):
+            m.d.sync += u.eq(following)
+        for name in self._indices:
+            self._sum(m, name, start, step, u_ends, inner_ends)
+        return u, last
+
+    def _sum(
+        self, m: Module, name: str, start: Value, step: Value, u_ends: Value, inner_ends: Value
+    ) -> None:
+        """One index: the offset of the outer loop, that of both, and the sum with the field."""
+        outer_factor = getattr(self.job, f"{name}_factor_out")
+        inner_factor = getattr(self.job, f"{name}_factor_in")
+        result = getattr(self.micro_op.payload, name)
+        outer = Signal.like(result)
+        offset = Signal.like(result)
+        slot = next(s for s in isa.layout(isa.MicroOp, self._config) if s.name == name)
+        with m.If(step):
+            m.d.sync += result.eq(_add(offset, self.uop.data[slot.low : slot.low + slot.width]))
+        with m.If(step & u_ends):
+            m.d.sync += offset.eq(
+                _add(Mux(inner_ends, outer, offset), Mux(inner_ends, outer_factor, inner_factor))
+            )
+            with m.If(inner_ends):
+                m.d.sync += outer.eq(_add(outer, outer_factor))
+        with m.If(start):
+            m.d.sync += [outer.eq(0), offset.eq(0)]
+
+
+def _add(index: Value, term: Value) -> Value:
+    """The sum, its top bit high as soon as one sum did not fit below it: terms are not negative."""
+    bits = len(index) - 1
+    total = index[:bits] + term
+    return Cat(total[:bits], index[bits] | total[bits])
