@@ -30,11 +30,11 @@ SETTINGS = data.StructLayout(
     {
         "insn_count": INDEX_BITS,
         "insn_base": ADDRESS_BITS,
-        "uop_base": ADDRESS_BITS,
-        "inp_base": ADDRESS_BITS,
-        "wgt_base": ADDRESS_BITS,
-        "acc_base": ADDRESS_BITS,
-        "out_base": ADDRESS_BITS,
+        "base_uop": ADDRESS_BITS,
+        "base_inp": ADDRESS_BITS,
+        "base_wgt": ADDRESS_BITS,
+        "base_acc": ADDRESS_BITS,
+        "base_out": ADDRESS_BITS,
         "dram_limit": ADDRESS_BITS + 1,
     }
 )
@@ -43,11 +43,11 @@ SETTINGS = data.StructLayout(
 _STORED = {
     "insn_count": Register.INSN_COUNT,
     "insn_base": Register.INSN_BASE,
-    "uop_base": Register.UOP_BASE,
-    "inp_base": Register.INP_BASE,
-    "wgt_base": Register.WGT_BASE,
-    "acc_base": Register.ACC_BASE,
-    "out_base": Register.OUT_BASE,
+    "base_uop": Register.UOP_BASE,
+    "base_inp": Register.INP_BASE,
+    "base_wgt": Register.WGT_BASE,
+    "base_acc": Register.ACC_BASE,
+    "base_out": Register.OUT_BASE,
     "dram_limit": Register.DRAM_LIMIT,
 }
 _PAGED = (
