@@ -141,6 +141,18 @@ REQ_IMMEDIATE = data.StructLayout(
 )
 """What the immediate field of REQ holds."""
 
+REQ_SHIFTS = data.StructLayout(
+    {
+        "right": 6,
+        "ignored_low": 2,
+        "left": 5,
+        "ignored_high": 3,
+        "clamp_min": signed(8),
+        "clamp_max": signed(8),
+    }
+)
+"""What a lane of REQ's third parameter vector holds."""
+
 
 class ReadPort(Signature):
     """A client's side of the read channel.

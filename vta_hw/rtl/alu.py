@@ -1,0 +1,192 @@
+"""The ALU: asks for the slots of its micro-ops, and moves what comes of them through its lanes."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from vta_hw.rtl.alu_lane import OPERATION, STAGES, TAKE, WIDTH, AluLane
+from vta_hw.rtl.signatures import (
+    OPS_BITS,
+    REQ_IMMEDIATE,
+    AccSlot,
+    ElementRead,
+    Work,
+    acc_index_bits,
+    alu_job,
+)
+from vta_hw.rtl.uop_loop import UopLoop, out_of_range
+from vta_hw.spec import machine
+from vta_hw.spec.config import UOP_BITS, MemType, VtaConfig
+from vta_hw.spec.isa import REQUANT_OPS, AluOp, Rounding
+
+_FORWARDED = (AluOp.MIN, AluOp.MAX, AluOp.ADD, AluOp.SHR)
+_AGES = machine.ACC_HAZARD - 1
+"""Grants of so many cycles back have not been written when a slot granted now is read."""
+
+_AT_LANES = machine.ACC_READ_DELAY + 1
+"""Cycles from a grant to what it reads."""
+
+_SLOT = data.StructLayout(
+    {"source": machine.REQ_PARAMETERS, "dst": 1, "begins": 1, "forward": STAGES}
+)
+"""A granted slot.
+
+source: bit i: that of acc[src + i]. dst: that of acc[dst]. begins: the first of its job. forward:
+bit i: its element is to be that of the grant of acc[dst] i + 1 cycles before.
+"""
+
+if _AT_LANES + STAGES != machine.ACC_WRITE_DELAY or _AGES != STAGES:
+    raise ImportError(f"the ALU's {STAGES} stages do not lie between ACC's read and write")
+
+
+class Alu(wiring.Component):
+    """The ALU (rules A1 to A3, G3, G4).
+
+    All numbers of one instruction have left the lanes' stages before the first of the next one gets
+    there, and before the operation of the lanes changes: an instruction is retired
+    `DONE_TO_RETIRE` cycles after its last grant, the next one issues after that and asks for its
+    first slot two cycles later. So nothing of one is forwarded to the other, and the rules need
+    not look back beyond an instruction.
+
+    Members
+    -------
+    work: jobs; start must be at least three cycles after the last grant of the job before.
+    uop: the UOP memory.
+    acc: its slots.
+    moving: a slot is granted.
+    port: a micro-op waits for a slot and has none granted.
+    """
+
+    def __init__(self, config: VtaConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "work": In(Work(alu_job(config), OPS_BITS)),
+                "uop": Out(ElementRead(config.depth_bits(MemType.UOP), UOP_BITS)),
+                "acc": Out(AccSlot(config)),
+                "moving": Out(1),
+                "port": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """The loop, the slots of the micro-op in hand, the way from grants to the lanes."""
+        m = Module()
+        m.submodules.loop = loop = UopLoop(alu_job(self._config), self._config)
+        wiring.connect(m, wiring.flipped(self.work), loop.work)
+        wiring.connect(m, loop.uop, wiring.flipped(self.uop))
+        self._follow(m, loop.job, self._ask(m, loop))
+        return m
+
+    def _ask(self, m: Module, loop: UopLoop) -> data.View:
+        """Slots of the micro-op in hand, those of its sources first; gives the one granted now."""
+        micro_op = loop.micro_op.payload
+        job = loop.job
+        bits = acc_index_bits(self._config)
+        slow, is_req = self._kinds(job)
+        granted = Signal(_SLOT)
+        wanted = Signal(machine.REQ_PARAMETERS, init=1)  # the source to ask for, if there is one
+        read = Signal()  # the sources of the micro-op in hand have been read
+        held = Signal(bits)  # src of the micro-op before
+        stale = Signal()  # it has written there
+        hits = Signal(_AGES)
+        needed = Signal()
+        grant = Signal()
+        src, dst = micro_op.src[:bits], micro_op.dst[:bits]
+        beyond = out_of_range(micro_op.src, bits) | out_of_range(micro_op.dst, bits)
+        last_sources = src[1:].all()  # src + 2 lies beyond the memory
+        m.d.comb += [
+            loop.bad.eq(beyond | (is_req & last_sources)),
+            needed.eq(~job.use_imm & ~read & (micro_op.first | (src != held) | (stale & ~is_req))),
+            self.acc.index.eq(Mux(needed, src + Mux(is_req, wanted >> 1, 0), dst)),
+            self.acc.write.eq(~needed),
+            self.acc.valid.eq(
+                loop.micro_op.valid & ~loop.bad & ~(hits.any() & (needed | slow))
+            ),
+            grant.eq(self.acc.valid & self.acc.grant),
+            granted.source.eq(Mux(grant & needed, wanted, 0)),
+            granted.dst.eq(grant & ~needed),
+            granted.begins.eq(grant & micro_op.first & ~read & wanted[0]),
+            granted.forward.eq(Mux(slow, 0, hits & (~hits + 1))),
+            loop.micro_op.ready.eq(granted.dst),
+            self.moving.eq(grant),
+            self.port.eq(loop.micro_op.valid & ~loop.bad & ~grant),
+        ]  # fmt: skip
+        last = Mux(is_req, wanted[-1], 1)
+        with m.If(grant & needed):
+            m.d.sync += [read.eq(last), wanted.eq(Mux(last, 1, wanted << 1))]
+        # No write but that of the micro-op before can have made stale what is held: had an earlier
+        # one with the same src done so, that micro-op would have read it again.
+        with m.If(granted.dst):
+            m.d.sync += [read.eq(0), held.eq(src), stale.eq(src == dst)]
+        self._remember(m, granted.dst, hits)
+        return granted
+
+    def _kinds(self, job: data.View) -> tuple[Value, Value]:
+        """Whether the job's results are not forwarded; whether it is REQ."""
+        forwarded = Cat(job.alu_opcode == operation for operation in _FORWARDED).any()
+        is_req = job.alu_opcode == AluOp.REQ if self._config.has("requant") else Value.cast(0)
+        return ~forwarded, is_req
+
+    def _remember(self, m: Module, write: Value, hits: Signal) -> None:
+        """`hits`: which of the last grants of dst were for the element asked for now."""
+        valid = Signal(_AGES)
+        index: Value = self.acc.index
+        m.d.sync += valid.eq(Cat(write, valid[:-1]))
+        for age in range(_AGES):
+            kept = Signal.like(self.acc.index, name=f"index_{age + 1}")
+            m.d.sync += kept.eq(index)
+            m.d.comb += hits[age].eq(valid[age] & (kept == self.acc.index))
+            index = kept
+
+    def _follow(self, m: Module, job: data.View, granted: data.View) -> None:
+        """From the grants to the lanes, which work on what they read."""
+        operation = Signal(OPERATION)
+        immediate = Signal.like(job.imm)
+        take = Signal(TAKE)
+        line = [granted]
+        for age in range(1, _AT_LANES + 1):
+            line.append(Signal(_SLOT, name=f"granted_{age}"))
+            m.d.sync += line[-1].eq(line[-2])
+        # The operation must be there when the immediate is taken, one cycle before the lanes begin.
+        with m.If(line[_AT_LANES - 2].begins):
+            m.d.sync += [operation.eq(self._decode(job)), immediate.eq(job.imm)]
+        stage = Signal(STAGES)
+        m.d.sync += stage.eq(Cat(line[_AT_LANES - 1].dst, stage[:-1]))
+        taken = Signal(2)
+        m.d.sync += taken.eq(Cat(take.operand | take.immediate, taken[:-1]))
+        first, second, third = line[_AT_LANES].source
+        m.d.comb += [
+            take.immediate.eq(line[_AT_LANES - 1].begins),
+            take.operand.eq(first),
+            take.multiplier.eq(Mux(operation.req, second, first)),
+            take.shifts.eq(third),
+            take.amount.eq(taken[-1] & operation.rsr),
+        ]
+        for i in range(self._config.batch * self._config.block_out):
+            lane = AluLane(requant=self._config.has("requant"))
+            m.submodules[f"lane_{i}"] = lane
+            m.d.comb += [
+                lane.operation.eq(operation),
+                lane.read.eq(self.acc.read_data.word_select(i, WIDTH)),
+                lane.immediate.eq(immediate),
+                lane.take.eq(take),
+                lane.stage.eq(stage),
+                lane.forward.eq(line[_AT_LANES].forward),
+                self.acc.write_data.word_select(i, WIDTH).eq(lane.result),
+            ]
+
+    def _decode(self, job: data.View) -> Value:
+        """`OPERATION` of the job; what the config lacks is constant."""
+        parameters = REQ_IMMEDIATE(job.imm.as_unsigned())
+        fields: dict[str, Value] = {}
+        for operation in AluOp:
+            known = operation not in REQUANT_OPS or self._config.has("requant")
+            fields[operation.name.lower()] = job.alu_opcode == operation if known else Value.cast(0)
+        is_req = fields[AluOp.REQ.name.lower()]
+        for mode in Rounding:
+            fields[mode.name.lower()] = is_req & (parameters.mode == mode)
+        fields["zero_point"] = parameters.zero_point
+        return Cat(*(fields[name] for name, _ in OPERATION))

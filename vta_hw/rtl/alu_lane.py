@@ -1,0 +1,255 @@
+"""One lane of the ALU: 32 bits of acc[dst] and its second operand, in four stages."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from vta_hw.rtl.requant import (
+    FIXED,
+    SCALE,
+    clamp_halves,
+    fix_product,
+    round_fixed,
+    round_significand,
+    unpack_scale,
+)
+from vta_hw.rtl.signatures import REQ_SHIFTS
+from vta_hw.spec.isa import AluOp, Rounding
+
+STAGES = 4
+"""Cycles from the operand to the result."""
+
+WIDTH = 32
+_PRODUCT = 2 * WIDTH
+_HALVES = WIDTH + 3  # a product over 2^30, or twice a number of 32 bits, plus or minus two
+
+OPERATION = data.StructLayout(
+    {
+        **{operation.name.lower(): 1 for operation in AluOp},
+        **{mode.name.lower(): 1 for mode in Rounding},
+        "zero_point": signed(8),
+    }
+)
+"""What the lanes do, decoded: one bit per opcode, and for REQ one per rounding mode."""
+
+TAKE = data.StructLayout({"operand": 1, "multiplier": 1, "shifts": 1, "amount": 1, "immediate": 1})
+"""Which registers of the second operand take what `read` holds, or with `immediate` what that does.
+
+operand: b, or REQ's bias. multiplier: b again, for its product, or REQ's second vector. shifts:
+REQ's third vector. amount: RSR's amount (already taken) moves on to where it is used, two cycles
+after it was taken.
+"""
+
+
+class _Held:
+    """The registers of the second operand.
+
+    b: it, or REQ's bias. multiplier: what is multiplied; in mode *float* a significand, `scale`
+    being the rest. amount: of stage 0's shift, right with the sign or, with `left`, to the left
+    by 32 less it. right: of stage 3's shift. bounds: REQ's clamp.
+    """
+
+    def __init__(self) -> None:
+        self.b = Signal(signed(WIDTH))
+        self.multiplier = Signal(signed(WIDTH))
+        self.scale = Signal(SCALE)
+        self.amount = Signal(6)
+        self.left = Signal()
+        self.right = Signal(6)
+        self.bounds = Signal(REQ_SHIFTS)
+
+
+class AluLane(wiring.Component):
+    """A lane: a := op(a, b).
+
+    Members
+    -------
+    operation: what to do. Constant while anything is in a stage.
+    read: the lane of what is read from ACC: a in a cycle with stage[0], else see `take`.
+    immediate: sign-extended.
+    take: see `TAKE`. `immediate` clears what RSR and REQ leave behind, so each instruction
+        begins with it.
+    stage: bit i: a micro-op is in stage i.
+    forward: bit i: in place of `read`, stage 0 takes the result of the micro-op i + 1 cycles
+        before. MIN, MAX, ADD and SHR only.
+    result: of the micro-op that was in stage 3 in the cycle before; keeps its value.
+
+    Why the second operand needs no stages of its own: let g be the cycle in which its slot was
+    granted. It is taken in g + 4. A micro-op before it was granted up to g - 1, so it is in stage 1
+    up to g + 4, the last cycle with the old b: stages 0 and 1 may use b and the multiplier. RSR's
+    amount changes from g + 6 to g + 7, and that micro-op is in stage 2 up to g + 5, in stage 3 up
+    to g + 6. For REQ, g + 1 and g + 2 are the grants of the other vectors: the multiplier's scale
+    changes from g + 5 to g + 6, and is used in stage 2; shifts and bounds change from g + 6 to
+    g + 7. The micro-op that needed the slots is granted in g + 1 (REQ: g + 3) at the earliest, is
+    in stage 0 from g + 5 (g + 7) on, in stage 2 from g + 7 on: there all is new. What an immediate
+    brings is taken before its first micro-op is in stage 0, RSR's amount before stage 2.
+    """
+
+    def __init__(self, *, requant: bool) -> None:
+        self._requant = requant
+        super().__init__(
+            {
+                "operation": In(OPERATION),
+                "read": In(signed(WIDTH)),
+                "immediate": In(signed(16)),
+                "take": In(TAKE),
+                "stage": In(STAGES),
+                "forward": In(STAGES),
+                "result": Out(WIDTH),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """The stages, each with its register; without `requant` 2 and 3 only pass on."""
+        m = Module()
+        held = _Held()
+        a = Signal(signed(WIDTH))
+        first = Signal(signed(WIDTH))
+        self._take(m, held)
+        self._begin(m, a, held, first)
+        # Numbers that are finished, where they lie in the register behind each stage.
+        passed: list[Value] = [first]
+        if self._requant:
+            product = Signal(signed(_PRODUCT))
+            flip = Signal()
+            halves = Signal(signed(max(_HALVES, FIXED.size)))
+            self._multiply(m, first, held, product, flip)
+            self._scale(m, product, flip, held, halves)
+            self._finish(m, halves, held)
+            passed += [product[:WIDTH], halves[1 : 1 + WIDTH], self.result]
+        else:
+            second, third = Signal(WIDTH), Signal(WIDTH)
+            with m.If(self.stage[1]):
+                m.d.sync += second.eq(Mux(self.operation.mul, first * held.b, first))
+            with m.If(self.stage[2]):
+                m.d.sync += third.eq(second)
+            with m.If(self.stage[3]):
+                m.d.sync += self.result.eq(third)
+            passed += [second, third, self.result]
+        chosen: Value = self.read
+        for bit, value in reversed(list(zip(self.forward, passed, strict=True))):
+            chosen = Mux(bit, value, chosen)
+        m.d.comb += a.eq(chosen)
+        return m
+
+    def _take(self, m: Module, held: _Held) -> None:
+        """The registers of the second operand."""
+        taken = Signal(signed(WIDTH))
+        m.d.comb += taken.eq(Mux(self.take.immediate, self.immediate, self.read))
+        near = taken[5:].all()  # not below -32
+        amount = Mux(taken[-1], Mux(near, taken[:5], 0), Mux(taken[6:].any(), 63, taken[:6]))
+        with m.If(self.take.operand | self.take.immediate):
+            m.d.sync += [held.b.eq(taken), held.amount.eq(amount), held.left.eq(taken[-1])]
+        if not self._requant:
+            return
+        significand, scale = unpack_scale(taken)
+        with m.If(self.take.multiplier | self.take.immediate):
+            with m.If(self.operation.float):
+                m.d.sync += [held.multiplier.eq(significand), held.scale.eq(scale)]
+            with m.Else():
+                m.d.sync += held.multiplier.eq(taken)
+        shifts = REQ_SHIFTS(taken)
+        with m.If(self.take.shifts):
+            m.d.sync += [
+                held.bounds.eq(shifts),
+                held.right.eq(shifts.right),
+                held.amount.eq(WIDTH - shifts.left),
+                held.left.eq(1),
+            ]
+        with m.If(self.take.amount):
+            m.d.sync += held.right.eq(Mux(held.left, 0, held.amount))
+        with m.If(self.take.immediate):
+            m.d.sync += held.right.eq(0)
+
+    def _begin(self, m: Module, a: Value, held: _Held, first: Value) -> None:
+        """Stage 0: MIN, MAX, ADD and SHR whole; RSR to the left; what REQ multiplies."""
+        operation = self.operation
+        total = Signal(signed(WIDTH))
+        line = Signal(signed(2 * WIDTH))
+        shifted = Signal(WIDTH)
+        shiftable = Mux(operation.req, total, a) if self._requant else a
+        m.d.comb += [
+            total.eq(a + held.b),
+            line.eq(Mux(held.left, Cat(Const(0, WIDTH), shiftable), shiftable)),
+            shifted.eq(line >> held.amount),
+        ]
+        shifts = operation.shr
+        if self._requant:
+            shifts = shifts | operation.req | (operation.rsr & held.left)
+        least = Mux((a < held.b) ^ operation.max, a, held.b)
+        with m.If(self.stage[0]):
+            m.d.sync += first.eq(
+                Mux(
+                    operation.min | operation.max,
+                    least,
+                    Mux(operation.add, total, Mux(shifts, shifted, a)),
+                )
+            )
+
+    def _multiply(self, m: Module, first: Value, held: _Held, product: Value, flip: Value) -> None:
+        """Stage 1: the product, in mode *float* of the rounded number."""
+        operation = self.operation
+        x = Signal(signed(WIDTH))
+        rounded, wrapped = round_significand(m, first, operation.float)
+        m.d.comb += x.eq(rounded)
+        with m.If(self.stage[1]):
+            m.d.sync += flip.eq(wrapped)
+            with m.If(operation.mul | operation.rdhm | operation.req):
+                m.d.sync += product.eq(x * held.multiplier)
+            with m.Else():
+                m.d.sync += product.eq(first)
+
+    def _scale(self, m: Module, product: Value, flip: Value, held: _Held, halves: Value) -> None:
+        """Stage 2: halves of a number, yet to be shifted right and rounded up; or `FIXED`.
+
+        RDHM, REQ: the product over 2^30. In mode *double* the sum is rounded as RDHM does, and less
+        one if it is negative and to be shifted, so that ties go away from zero; as RSR's is. The
+        bit below the halves is the carry of that and goes. What mode *float* needs is in `requant`.
+        """
+        operation = self.operation
+        twice = Signal(signed(WIDTH + 1))
+        high = Signal(signed(WIDTH + 2))
+        total = Signal(signed(_HALVES))
+        fixed = Signal(FIXED.size)
+        doubled = operation.rdhm | operation.double
+        down = (held.right != 0) & product[-1]
+        change = Mux(
+            doubled,
+            Mux(down, Const(-1, signed(3)), Const(1, signed(3))),
+            Mux(operation.rsr & down, Const(-2, signed(3)), Const(0, signed(3))),
+        )
+        m.d.comb += [
+            twice.eq(Cat(Const(0, 1), product[:WIDTH])),
+            high.eq(product[WIDTH - 2 :]),
+            total.eq(Mux(doubled | operation.single, high, twice) + change),
+            fixed.eq(fix_product(m, product, held.scale, flip)),
+        ]
+        saturated = ~high[-1] & high[-2]  # only (-2^31)^2 gets there
+        even = Mux(saturated, (1 << WIDTH) - 2, Cat(Const(0, 1), total[1:]).as_signed())
+        with m.If(self.stage[2]):
+            with m.If(operation.float):
+                m.d.sync += halves.eq(fixed)
+            with m.Else():
+                m.d.sync += halves.eq(Mux(doubled, even, total))
+
+    def _finish(self, m: Module, halves: Value, held: _Held) -> None:
+        """Stage 3: shift, round up, and for REQ add the zero point and clamp."""
+        operation = self.operation
+        shifted = Signal(signed(_HALVES))
+        rounded = Signal(signed(_HALVES))
+        scaled = Signal(signed(_HALVES))
+        m.d.comb += [
+            shifted.eq(halves[:_HALVES].as_signed() >> held.right),
+            rounded.eq((shifted + 1) >> 1),
+            scaled.eq(
+                Mux(operation.float, round_fixed(m, halves[: FIXED.size]).as_signed(), shifted)
+            ),
+        ]
+        bounds = held.bounds
+        clamped = clamp_halves(
+            m, scaled, operation.zero_point, bounds.clamp_min, bounds.clamp_max
+        )  # fmt: skip
+        with m.If(self.stage[3]):
+            m.d.sync += self.result.eq(Mux(operation.req, clamped, rounded))

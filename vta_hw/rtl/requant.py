@@ -1,0 +1,182 @@
+"""The arithmetic of REQ's mode *float*, and its clamp: what takes more than an integer adder.
+
+All of it is combinational; the lane of the ALU puts the registers between.
+
+No number is ever normalised. The result is clamped to 8 bits, so only scaled values z with
+abs(z) < 2^9 need care. They are held in fixed point with 26 bits of fraction and a *sticky* bit for
+what lies below. Of the rounding of the product to 24 significant bits nothing else can be seen in
+the integer than this: a z no farther from j + 1/2 than half a unit of its 24th bit becomes j + 1/2,
+and so goes to the even one of j and j + 1.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import data
+
+SIGNIFICAND = 24
+FRACTION = 26
+"""Enough for z from 1/4 on, below which all goes to 0: half a unit of its 24th bit is 2^-26."""
+WHOLE = 10
+HALF_BITS = WHOLE + 1
+"""Bits of a number that counts halves."""
+
+_FLOAT32 = data.StructLayout({"fraction": SIGNIFICAND - 1, "exponent": 8, "negative": 1})
+# The exponent field of a float32 whose significand, read as an integer, has the weight 1.
+_UNIT = 150
+_COARSE = 11  # bits by which the product is first shifted left for a large scale
+_TINY = _UNIT - 56  # below this exponent field, abs(z) <= 2^(31 + 24 - 57): it rounds to 0
+_FINE_END = _UNIT - 31  # from here on the product is shifted left first
+_HUGE = _UNIT - 14  # from here on abs(z) is 2^(23 - 14) at least, if it is not 0
+
+SCALE = data.StructLayout(
+    {
+        "shift": 5,  # right, to the fixed-point form
+        "coarse": 1,  # left by _COARSE before
+        "huge": 1,  # anything but 0 runs into a clamp
+        "negative": 1,
+    }
+)
+"""How a product with a float32's significand becomes z."""
+
+FIXED = data.StructLayout({"z": signed(WHOLE + FRACTION), "negate": 1, "sticky": 1})
+"""z rounded down, whether it is to be negated, whether it was not exact."""
+
+
+def unpack_scale(word: Value) -> tuple[Value, Value]:
+    """Significand (as an integer of 32 bits) and `SCALE` of a float32.
+
+    The significand is 0 for all that cannot take a product away from 0: what is not a number, and
+    scales so small that every product rounds to 0. An infinite one has that of 1 and is huge.
+    """
+    scale = _FLOAT32(word)
+    exponent = scale.exponent
+    not_a_number = (exponent == 0xFF) & (scale.fraction != 0)
+    zero = not_a_number | (exponent < _TINY)
+    significand = Mux(zero, 0, Cat(scale.fraction, Const(1, 1)))
+    coarse = exponent >= _FINE_END
+    shift = Mux(coarse, _HUGE - 1 - exponent, _UNIT - FRACTION - exponent)[:5]
+    return significand, Cat(shift, coarse, exponent >= _HUGE, scale.negative)
+
+
+def round_significand(m: Module, x: Value, enable: Value) -> tuple[Value, Value]:
+    """With `enable`, `x` (signed, 32 bits) rounded to 24 significant bits, ties to even; else `x`.
+
+    Also whether 2^31 came out, which is given as -2^31.
+    """
+    top = 32 - SIGNIFICAND
+    sign = x[-1]
+    # Seven bits tell how many are to be dropped: those from the 25th up, below the sign.
+    above = Signal(top - 1)
+    dropped = Signal(top - 1)
+    rounded = Signal(32)
+    m.d.comb += [
+        above.eq((x[SIGNIFICAND:31] ^ sign.replicate(top - 1)) & enable.replicate(top - 1)),
+        dropped.eq(_smear(above)),
+    ]
+    highest = dropped & ~(dropped >> 1)
+    odd = (x[1:top] & highest) != 0
+    kept = Cat(~dropped, Const(-1, 33 - top))
+    m.d.comb += rounded.eq((x + (dropped >> 1) + odd) & kept)
+    return rounded, ~sign & rounded[-1]
+
+
+def fix_product(m: Module, product: Value, scale: Value, flip: Value) -> Value:
+    """`FIXED` of a signed 64-bit product; `flip` negates it besides the scale's sign.
+
+    The product has at most 57 bits. What does not fit becomes the end of the range.
+    """
+    how = SCALE(scale)
+    aligned = Signal(signed(64))
+    shifted = Signal(signed(64))
+    sticky = Signal()
+    beyond = Signal()
+    sign = product[-1]
+    bits = WHOLE + FRACTION
+    m.d.comb += [
+        aligned.eq(Mux(how.coarse, Cat(Const(0, _COARSE), product[: 64 - _COARSE]), product)),
+        shifted.eq(aligned >> how.shift),
+        sticky.eq((aligned[:31] & (Const((1 << 31) - 1, 31) >> ~how.shift)) != 0),
+        beyond.eq(
+            Mux(
+                how.huge,
+                product.any(),
+                ~_same(shifted[bits - 1 :])
+                | (how.coarse & ~_same(product[64 - _COARSE - 1 :])),
+            )
+        ),
+    ]  # fmt: skip
+    z = Mux(beyond, Cat((~sign).replicate(bits - 1), sign), shifted[:bits])
+    return Cat(z, how.negative ^ flip, sticky)
+
+
+def round_fixed(m: Module, fixed: Value) -> Value:
+    """Halves (signed, `HALF_BITS`) that, plus one half and rounded down, give what REQ adds to.
+
+    That is z rounded as the head of this file says, negated where it is to be.
+    """
+    number = FIXED(fixed)
+    z = number.z
+    half = z[FRACTION - 1]
+    below = Signal(FRACTION - 1)  # the fraction's bits below that of one half
+    # The bits that can be highest in abs(z), from 1/4 to 2^8; rounding down made a negative z its
+    # complement, whose highest bit differs only for exact powers of two.
+    magnitude = Signal(HALF_BITS)
+    smeared = Signal(HALF_BITS)
+    compared = Signal(HALF_BITS)
+    tie = Signal()
+    least = FRACTION - 2
+    m.d.comb += [
+        below.eq(z[: FRACTION - 1]),
+        magnitude.eq(z[least : least + HALF_BITS] ^ z[-1].replicate(HALF_BITS)),
+        smeared.eq(_smear(magnitude)),
+        # Half a unit of the 24th bit is bit c of `below` where bit c of `magnitude` is highest:
+        # from c on the bits of a z nearer than that to one half are all 1 below it, all 0 above.
+        compared.eq(~(smeared >> 1)),
+        tie.eq(
+            (below[HALF_BITS:] == (~half).replicate(FRACTION - 1 - HALF_BITS))
+            & (((below[:HALF_BITS] ^ (~half).replicate(HALF_BITS)) & compared) == 0)
+            | (half & ~number.sticky & (below == (smeared & compared)))
+        ),
+    ]
+    whole = z[FRACTION:]
+    up = Mux(tie, whole[0], half)
+    return Cat(up, whole) ^ number.negate.replicate(HALF_BITS)
+
+
+def clamp_halves(m: Module, halves: Value, zero_point: Value, least: Value, most: Value) -> Value:
+    """(halves + 1) / 2 rounded down, plus the zero point, clamped: signed, 8 bits.
+
+    `halves` is signed and of any width: beyond `HALF_BITS` its sign decides, as in any clamp to
+    8 bits. Where the bounds are crossed, `most` does.
+    """
+    sign = halves[-1]
+    near = Signal(signed(HALF_BITS))
+    total = Signal(signed(HALF_BITS + 1))
+    raised = Signal(signed(HALF_BITS))
+    m.d.comb += [
+        near.eq(
+            Mux(
+                _same(halves[HALF_BITS - 1 :]),
+                halves[:HALF_BITS],
+                Cat((~sign).replicate(HALF_BITS - 1), sign),
+            )
+        ),
+        total.eq(near + Cat(Const(1, 1), zero_point).as_signed()),
+        raised.eq(Mux((total >> 1) < least, least, total >> 1)),
+    ]
+    return Mux(raised > most, most, raised)[:8].as_signed()
+
+
+def _smear(bits: Value) -> Value:
+    """Every bit that is high or has a high one above it."""
+    distance = 1
+    while distance < len(bits):
+        bits = bits | bits >> distance
+        distance *= 2
+    return bits
+
+
+def _same(bits: Value) -> Value:
+    """Whether all bits are equal."""
+    return bits.all() | ~bits.any()
