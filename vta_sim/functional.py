@@ -53,7 +53,7 @@ def run(
     pads
         On-chip memories to start from and to change in place; fresh ones are zero.
     """
-    limit = _check_memory(dram, dram_limit, bases or {})
+    limit = check_memory(dram, dram_limit, bases or {})
     if pads is None:
         pads = Scratchpads(config)
     elif pads.config.program_hash != config.program_hash:
@@ -72,7 +72,8 @@ def run(
     return machine.result()
 
 
-def _check_memory(dram: IntArray, dram_limit: int | None, bases: Mapping[MemType, int]) -> int:
+def check_memory(dram: IntArray, dram_limit: int | None, bases: Mapping[MemType, int]) -> int:
+    """The end of legal addresses; a DRAM, limit or base register that cannot be is refused."""
     if dram.dtype != np.uint8 or dram.ndim != 1 or not dram.flags.c_contiguous:
         raise ProgramError(
             f"DRAM must be a contiguous uint8 array with one axis, not {dram.dtype} of shape "
