@@ -28,7 +28,7 @@ class Outcome:
 
 @lru_cache(maxsize=64)
 def _device(name: str, config: VtaConfig) -> Device:
-    return open_device(name, config)
+    return open_device(name, config, timeline=True)
 
 
 def run(name: str, config: VtaConfig, stream: bytes, dram: bytes) -> Outcome:
