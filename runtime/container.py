@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 import struct
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from vta_hw.spec.cache import replace_file
 from vta_hw.spec.errors import VtaKitError
 
 FORMAT_VERSION = 1
@@ -84,30 +83,13 @@ def unseal(data: bytes, origin: str) -> dict[str, bytes]:
 
 def write_atomically(path: str | Path, data: bytes) -> None:
     """Write a file through a temporary one beside it, so that no partial file is ever left."""
-    target = Path(path)
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        replace_file(Path(path), data)
     except OSError as error:
         raise PackageError(
             f"cannot write {str(path)!r}: {error.strerror or error}; "
             f"name a file in an existing folder that you may write to"
         ) from error
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except OSError as error:
-        raise PackageError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    # The only portable way to read it is to set it.
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def _trailer(digest: str) -> bytes:
