@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import cycle
+from typing import Any
 
 import pytest
 
@@ -74,7 +75,7 @@ class Bench:
 
     def __init__(self, dut) -> None:
         self.dut = dut
-        self.master: axi.AxiLiteMaster
+        self.master: Any = None
 
     async def start(self) -> None:
         dut = self.dut
