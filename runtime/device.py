@@ -91,6 +91,7 @@ class Device(ABC):
 
 _DEVICES: Mapping[str, str] = {
     "functional": "runtime.devices.functional:FunctionalDevice",
+    "cycle": "runtime.devices.cycle:CycleDevice",
 }
 
 
