@@ -36,7 +36,7 @@ class Model:
 
     def grants(self, asked: dict[str, Any]) -> dict[str, bool]:
         """Beat before GEMM before ALU before fill, in each half."""
-        taken = set()
+        taken: set[int | None] = set()
         if "beat" in asked:
             first, count = asked["beat"]["index"], asked["beat"]["count"]
             taken = {self.half(index) for index in range(first, first + count)}
