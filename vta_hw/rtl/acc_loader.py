@@ -67,7 +67,7 @@ class AccLoader(Component):
             with m.If(self.port.beat & (control.part == part)):
                 m.d.sync += kept.eq(self.port.data)
 
-        wide, narrow = (self._elements(memory, earlier, control.offset) for memory in memories)
+        wide, narrow = (self._elements(m, memory, earlier, control.offset) for memory in memories)
         width = element_bits(self._config, MemType.ACC)
         extended = Cat(
             Cat(narrow[low : low + 8], narrow[low + 7].replicate(24))
@@ -77,8 +77,9 @@ class AccLoader(Component):
         with m.If(self.acc.beat & control.replicate):
             m.d.sync += replica.eq(self.acc.data)
         least = Mux(control.fill_eight_bit, LEAST_INT8, LEAST_INT32)
-        padding = Mux(control.least, least, 0)
+        padding = Signal(ACC_LANE_BITS)
         m.d.comb += [
+            padding.eq(Mux(control.least, least, 0)),
             self.acc.beat.eq(self.port.beat & control.complete),
             self.acc.index.eq(control.index),
             self.acc.count.eq(control.count),
@@ -92,11 +93,15 @@ class AccLoader(Component):
         ]
         return m
 
-    def _elements(self, memory: MemType, earlier: Sequence[Value], offset: Value) -> Value:
+    def _elements(
+        self, m: Module, memory: MemType, earlier: Sequence[Signal], offset: Value
+    ) -> Signal:
         """What the beat that arrives completes, as it lies in memory."""
         parts = machine.beats_per_element(self._config, memory)
         if parts > 1:
-            return Cat(*earlier[: parts - 1], self.port.data)
+            element = Signal(element_bits(self._config, memory))
+            m.d.comb += element.eq(Cat(*earlier[: parts - 1], self.port.data))
+            return element
         elements = machine.elements_per_beat(self._config, memory)
         log = self._config.log_elem_bytes(memory)
-        return align(self.port.data, offset[log:], elements, 8 << log)
+        return align(m, self.port.data, offset[log:], elements, 8 << log)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Value
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
 from vta_hw.rtl.load_control import LoadControl
@@ -61,12 +61,17 @@ class Loader(Component):
         bus = bus_bits(self._config)
         log = self._config.log_elem_bytes(self._memory)
         aligned = align(
-            self.port.data, control.offset[log:], elements, element_bits(self._config, self._memory)
+            m,
+            self.port.data,
+            control.offset[log:],
+            elements,
+            element_bits(self._config, self._memory),
         )
         # Padding is the same in every byte.
         padding = Mux(control.least, int.from_bytes(bytes([LEAST_INT8]) * (bus // 8)), 0)
-        value = Mux(self.port.beat, aligned, padding)
+        value = Signal(bus)
         m.d.comb += [
+            value.eq(Mux(self.port.beat, aligned, padding)),
             control.filled.eq(control.fill),
             self.write.enable.eq(self.port.beat | control.fill),
             self.write.index.eq(Mux(self.port.beat, control.index, control.fill_index)),
@@ -87,8 +92,11 @@ def connect_control(m: Module, loader: Component, control: LoadControl) -> None:
     ]
 
 
-def align(beat: Value, position: Value, elements: int, width: int) -> Value:
+def align(m: Module, beat: Signal, position: Value, elements: int, width: int) -> Signal:
     """The beat from element number `position` on; what lies beyond its end is arbitrary."""
     for bit in range((elements - 1).bit_length()):
-        beat = Mux(position[bit], beat[width << bit :], beat)
+        # A signal for each step: an expression that is used twice becomes hardware twice.
+        turned = Signal.like(beat, name=f"aligned_{width}_{bit}")
+        m.d.comb += turned.eq(Mux(position[bit], beat[width << bit :], beat))
+        beat = turned
     return beat
