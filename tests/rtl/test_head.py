@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -230,7 +231,7 @@ async def decodes_and_checks(dut):
     dut.rst.value = 1
     await RisingEdge(dut.clk)
     dut.rst.value = 0
-    faults = {}
+    faults: Counter[int] = Counter()
     limit, bases = 1 << 32, {}
     for index in range(given["count"]):
         if index % 40 == 0:
@@ -250,7 +251,7 @@ async def decodes_and_checks(dut):
             if cycle < last:
                 await RisingEdge(dut.clk)
         fault = _check(dut, insn, index, config, stage, limit, bases, pads)
-        faults[fault] = faults.get(fault, 0) + 1
+        faults[fault] += 1
         dut.issue.value = 1
         await RisingEdge(dut.clk)
         dut.issue.value = dut.valid.value = 0
