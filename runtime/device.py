@@ -92,6 +92,7 @@ class Device(ABC):
 _DEVICES: Mapping[str, str] = {
     "functional": "runtime.devices.functional:FunctionalDevice",
     "cycle": "runtime.devices.cycle:CycleDevice",
+    "rtl": "runtime.devices.rtl:RtlDevice",
 }
 
 

@@ -47,15 +47,7 @@ class HostedDevice(Device):
                 f"device {self.name!r} has no room for {size_bytes} bytes beside the {address} in "
                 f"use of {DRAM_BYTES_MAX}; use a smaller network or fewer executors on one device"
             )
-        if end > self._dram.size:
-            try:
-                grown = np.zeros(min(DRAM_BYTES_MAX, max(end, 2 * self._dram.size)), np.uint8)
-            except MemoryError as error:
-                raise DeviceError(
-                    f"this machine has no memory for {end} bytes of DRAM; run a smaller network"
-                ) from error
-            grown[:address] = self._dram[:address]
-            self._dram = grown
+        self._grow(end)
         self._used_bytes = end
         return address
 
@@ -73,6 +65,22 @@ class HostedDevice(Device):
         self._check(address, size_bytes)
         return self._dram[address : address + size_bytes].copy()
 
+    def with_stream(self, stream: bytes) -> tuple[np.ndarray, int]:
+        """All of DRAM, not a copy, with a stream on the page behind what is allocated: its address.
+
+        Both are good until the next `alloc`.
+        """
+        address = self._used_bytes
+        end = address + -(-len(stream) // PAGE_BYTES) * PAGE_BYTES
+        if end > DRAM_BYTES_MAX:
+            raise DeviceError(
+                f"device {self.name!r} has no room for {len(stream)} bytes of instructions beside "
+                f"the {address} in use; use a smaller network"
+            )
+        self._grow(end)
+        self._dram[address : address + len(stream)] = np.frombuffer(stream, np.uint8)
+        return self._dram[:end], address
+
     def bound(self, program: Program, addresses: Mapping[str, int]) -> tuple[Instruction, ...]:
         """The program's instructions for these addresses, made once; other configs are refused."""
         if program.config.program_hash != self.config.program_hash:
@@ -87,6 +95,18 @@ class HostedDevice(Device):
                 self._bound.popitem(last=False)
         self._bound.move_to_end(key)
         return self._bound[key][1]
+
+    def _grow(self, end: int) -> None:
+        if end <= self._dram.size:
+            return
+        try:
+            grown = np.zeros(min(DRAM_BYTES_MAX, max(end, 2 * self._dram.size)), np.uint8)
+        except MemoryError as error:
+            raise DeviceError(
+                f"this machine has no memory for {end} bytes of DRAM; run a smaller network"
+            ) from error
+        grown[: self._used_bytes] = self._dram[: self._used_bytes]
+        self._dram = grown
 
     def _check(self, address: int, size_bytes: int) -> None:
         if not 0 <= address <= address + size_bytes <= self._used_bytes:

