@@ -100,6 +100,12 @@ def random_job(random, shape):
     }
 
 
+def row_is_cut(shape, job):
+    """Whether the first row takes more than one burst."""
+    last = job["address"] + job["columns"] * shape.element - 1
+    return job["address"] // shape.window != last // shape.window
+
+
 def job_bits(job):
     value = low = 0
     for name, width in FIELDS:
@@ -365,10 +371,13 @@ async def one_beat_per_cycle(dut):
 @cocotb.test()
 async def ideal_memory(dut):
     random, shape = rng(), Shape()
+    cut = 0
     for latency in (1, 2, 32):
         for eager in (1.0, 0.1):
             jobs = [random_job(random, shape) for _ in range(parameters()["jobs"])]
             await run(dut, jobs, random, latency=latency, eager=eager)
+            cut += sum(row_is_cut(shape, job) for job in jobs)
+    assert cut > 0, "no row lay across a window"
 
 
 @cocotb.test()
@@ -432,6 +441,11 @@ CASES = {
     "equal": ("tiny", ["LOG_BUS_WIDTH=5", "MAX_READS=4"]),
     "two in a beat": ("tiny", ["MAX_READS=1"]),
     "sixteen in a beat": ("tiny", ["LOG_BUS_WIDTH=9"]),
+    "many in a beat": (
+        "tiny",
+        ["LOG_BLOCK=0", "LOG_BUS_WIDTH=9", "LOG_ACC_BUFF_SIZE=10", "LOG_UOP_BUFF_SIZE=6"]
+        + ["LOG_INP_BUFF_SIZE=6", "LOG_WGT_BUFF_SIZE=6", "MAX_READS=4"],
+    ),
     "two beats": ("default", ["LOG_ACC_BUFF_SIZE=13"]),
     "four beats": ("default", ["LOG_BUS_WIDTH=5", "LOG_ACC_BUFF_SIZE=12", "MAX_READS=1"]),
     "batch": ("batch4", ["LOG_BUS_WIDTH=7", "LOG_ACC_BUFF_SIZE=14", "MAX_READS=4"]),
