@@ -15,11 +15,25 @@ from typing import Any, Protocol
 import numpy as np
 
 from vta_hw.spec.config import INSN_BYTES, PAGE_BYTES, VtaConfig
-from vta_hw.spec.registers import COUNTERS, NO_INDEX, Register, Verdict, counter_address
+from vta_hw.spec.registers import (
+    CONTROL_FAULT,
+    CONTROL_LAUNCH,
+    CONTROL_OK,
+    COUNTERS,
+    NO_INDEX,
+    Register,
+    Verdict,
+    counter_address,
+)
 
 STAGES = ("load", "compute", "store")
 TAPS = ("dispatch", *(f"{stage}_{event}" for stage in STAGES for event in ("issue", "retire")))
 OKAY, SLVERR = 0, 2
+
+
+def stream_base(dram: bytes) -> int:
+    """Where the stream is put: on the next page behind `dram`."""
+    return -(-len(dram) // PAGE_BYTES) * PAGE_BYTES
 
 
 class Ports(Protocol):
@@ -71,7 +85,11 @@ class Memory:
     def drive(self, ports: Ports) -> None:
         """Set the memory's side of the bus for this cycle."""
         for channel in ("ar", "aw", "w"):
-            ports.set(f"m_axi_{channel}ready", int(not self._stalled()))
+            ready = not self._stalled()
+            if self._stalls and channel == "w":
+                # Allowed by AXI: to take data only once the address has been taken.
+                ready = ready and bool(self._addresses)
+            ports.set(f"m_axi_{channel}ready", int(ready))
         for channel, waiting in (("r", self._reads), ("b", self._responses)):
             due = bool(waiting) and waiting[0][0] <= self._cycle
             if not self._offered[channel]:
@@ -160,9 +178,12 @@ class Driver:
         self._memory: Memory | None = None
         self._running = 0
         self._moments: dict[str, dict[int, int]] = {}
+        self._data = np.zeros(0, np.uint8)
+        self._dram_bytes = 0
 
     async def reset(self) -> None:
-        """Two cycles of reset."""
+        """Two cycles of reset, of the memory too."""
+        self._memory = None
         for name in ("awvalid", "wvalid", "arvalid", "awprot", "arprot"):
             self._ports.set(f"s_axi_{name}", 0)
         for name in ("bready", "rready"):
@@ -232,7 +253,12 @@ class Driver:
                 assert response == OKAY
                 return data
 
-    async def run(
+    async def run(self, stream: bytes, dram: bytes, **options: Any) -> Outcome:
+        """Run a stream to its end, see `launch`."""
+        await self.launch(stream, dram, **options)
+        return await self.finish()
+
+    async def launch(
         self,
         stream: bytes,
         dram: bytes,
@@ -241,28 +267,31 @@ class Driver:
         stalls: Random | None = None,
         broken: range = range(0),
         misplace: int = 0,
-        most_cycles: int = 100_000,
-    ) -> Outcome:
-        """Run a stream, which lies behind `dram` in memory, to its end."""
-        base = -(-len(dram) // PAGE_BYTES) * PAGE_BYTES
-        data = np.zeros(base + -(-len(stream) // PAGE_BYTES) * PAGE_BYTES, np.uint8)
-        data[: len(dram)] = np.frombuffer(dram, np.uint8)
-        data[base : base + len(stream)] = np.frombuffer(stream, np.uint8)
+    ) -> None:
+        """Launch a stream, which lies behind `dram` in memory, `misplace` bytes too high."""
+        base = stream_base(dram)
+        self._data = np.zeros(base + PAGE_BYTES * (1 + len(stream) // PAGE_BYTES), np.uint8)
+        self._data[: len(dram)] = np.frombuffer(dram, np.uint8)
+        self._data[base : base + len(stream)] = np.frombuffer(stream, np.uint8)
         beat_bytes = 1 << self._config.log_bus_width - 3
         latency = self._config.dram_latency if latency is None else latency
-        self._memory = Memory(data, beat_bytes, latency, stalls, broken)
+        self._memory = Memory(self._data, beat_bytes, latency, stalls, broken)
         self._running, self._moments = 0, {}
         await self.write(Register.INSN_COUNT, len(stream) // INSN_BYTES)
         await self.write(Register.INSN_BASE, base + misplace)
         await self.write(Register.DRAM_LIMIT, len(dram))
-        await self.write(Register.CONTROL, 1)
+        self._dram_bytes = len(dram)
+        await self.write(Register.CONTROL, 1 << CONTROL_LAUNCH)
+
+    async def finish(self, most_cycles: int = 200_000) -> Outcome:
+        """Go on until the run ends, and read what came of it."""
         ran = 0
         while self._running > ran or not ran:
             ran = self._running
             await self.step()
             await self._ports.tick()
             assert self._running < most_cycles, "the run does not end"
-        return await self._outcome(data[: len(dram)])
+        return await self._outcome(self._data[: self._dram_bytes])
 
     async def _outcome(self, dram: np.ndarray) -> Outcome:
         assert self._memory is not None
@@ -272,7 +301,8 @@ class Driver:
             counters[name] = await self.read(address) | await self.read(address + 4) << 32
         verdict = Verdict(await self.read(Register.VERDICT))
         index = await self.read(Register.VERDICT_INDEX)
-        assert await self.read(Register.CONTROL) == (2 if verdict is Verdict.OK else 4)
+        ended = CONTROL_OK if verdict is Verdict.OK else CONTROL_FAULT
+        assert await self.read(Register.CONTROL) == 1 << ended
         assert await self.read(Register.CYCLES) == self._running == counters["cycles"]
         writes = sum(counters[name] for name in ("gemm_ops", "gemm_reset_ops", "alu_ops"))
         assert await self.read(Register.ACC_WRITES) == writes
