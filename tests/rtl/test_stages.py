@@ -162,6 +162,8 @@ class Run:
             given = self._drive(dispatched)
             await FallingEdge(self.dut.clk)
             assert self.dut.dispatch__room.value == room
+            self.seen["queue_full"] += not room
+            self.seen["slots_full"] += len(self.model.flying) == machine.STAGE_SLOTS
             self._check_rest()
             outcome = self.model.step(now, given)
             self._compare(outcome)
@@ -300,7 +302,12 @@ async def follows_the_rules(dut):
         await run.go(random.choice((3, 40, 40)), given["cycles"])
         await run.check_held()
         seen.update(run.seen)
-    missing = [name for name in ("issue", "retire", "stop", *STAGE_STATES[stage]) if not seen[name]]
+    wanted: list[str] = ["issue", "retire", "stop", *STAGE_STATES[stage]]
+    if stage is not Stage.COMPUTE:
+        wanted.append("slots_full")
+    if config.log_cmd_queue == 2:
+        wanted.append("queue_full")
+    missing = [name for name in wanted if not seen[name]]
     assert not missing, f"never seen: {missing}"
     if stage is Stage.COMPUTE and config.has("overlap"):
         groups = ("Gemm", "Alu", "dma")
