@@ -24,19 +24,31 @@ class InputError(VtaKitError):
     """An input array that is missing, unknown, or of another type or shape than the model's."""
 
 
-class ProgramFaultError(DeviceError):
-    """A program of the package that did not end well; `result` has the verdict."""
+@dataclass(frozen=True)
+class ProgramRun:
+    """One run of program `index` of a package."""
 
-    def __init__(self, text: str, result: RunResult) -> None:
+    index: int
+    result: RunResult
+
+
+class ProgramFaultError(DeviceError):
+    """A program of the package that did not end well; `result` has the verdict.
+
+    `runs` are all runs of programs of the inference, the bad one last.
+    """
+
+    def __init__(self, text: str, result: RunResult, runs: Sequence[ProgramRun]) -> None:
         super().__init__(text)
         self.result = result
+        self.runs = tuple(runs)
 
 
 @dataclass(frozen=True)
 class Outcome:
     """Outputs by the model's tensor names, and what it took to get them.
 
-    `result` sums the runs of all programs; `wall_s` is the time of this inference alone.
+    `result` sums the `runs` of all programs; `wall_s` is the time of this inference alone.
     `host_code` says what did the host operators: "native", "numpy", or "none" without any.
     """
 
@@ -46,6 +58,7 @@ class Outcome:
     host_operators: tuple[str, ...]
     wall_s: float
     host_code: str
+    runs: tuple[ProgramRun, ...] = ()
 
 
 class Executor:
@@ -97,15 +110,16 @@ class Executor:
                 )
         start = time.perf_counter()
         places = self._placed(outputs)
-        results = self._execute(values, places)
+        runs = self._execute(values, places)
         wall_s = time.perf_counter() - start
         return Outcome(
             outputs=self._collect(values, places, outputs),
-            result=merge_results(results),
+            result=merge_results([run.result for run in runs]),
             host_macs=self.package.host_macs,
             host_operators=self.package.host_operators,
             wall_s=wall_s,
             host_code=self.host_code,
+            runs=tuple(runs),
         )
 
     # -- memory -----------------------------------------------------------------------------------
@@ -164,8 +178,8 @@ class Executor:
 
     def _execute(
         self, values: dict[str, np.ndarray], places: Mapping[str, int]
-    ) -> Sequence[RunResult]:
-        results = []
+    ) -> Sequence[ProgramRun]:
+        runs = []
         for step in self.package.plan:
             match step:
                 case HostCall():
@@ -176,11 +190,10 @@ class Executor:
                     for symbol in program.symbols.values():
                         if symbol.contents is None:
                             addresses[symbol.name] = places[symbol.name]
-                    result = self.device.run(program, addresses)
-                    if not result.ok:
-                        raise _fault(index, result, self.package)
-                    results.append(result)
-        return results
+                    runs.append(ProgramRun(index, self.device.run(program, addresses)))
+                    if not runs[-1].result.ok:
+                        raise _fault(runs, self.package)
+        return runs
 
     def _call_host(
         self, call: HostCall, values: dict[str, np.ndarray], places: Mapping[str, int]
@@ -262,7 +275,8 @@ def merge_results(results: Sequence[RunResult]) -> RunResult:
     )
 
 
-def _fault(index: int, result: RunResult, package: Package) -> ProgramFaultError:
+def _fault(runs: Sequence[ProgramRun], package: Package) -> ProgramFaultError:
+    index, result = runs[-1].index, runs[-1].result
     fault = result.fault
     at = fault.index if fault is not None else None
     source = package.programs[index].source(at) if at is not None else ""
@@ -272,6 +286,7 @@ def _fault(index: int, result: RunResult, package: Package) -> ProgramFaultError
         + (f" ({source})" if source else "")
         + (f": {fault.text}" if fault is not None else ""),
         result,
+        runs,
     )
 
 

@@ -115,17 +115,21 @@ def load(
     settings: Iterable[str] = (),
     host: HostChoice = "auto",
     report_uninitialised: bool = False,
+    timeline: bool = False,
 ) -> Executor:
     """A compiled network ready to ``run``.
 
     `config` is of the device, if it differs from the package's in timing; ``KEY=VALUE`` settings
     are applied to it, or to the package's. `host` says who does the host operators: "native" (the
     package's object code), "numpy", or "auto": the first that can.
-    With `report_uninitialised` the result's notes name reads of SRAM that nothing wrote.
+    With `report_uninitialised` the result's notes name reads of SRAM that nothing wrote, with
+    `timeline` the results of the runs of programs say what happened when.
     """
     whole = package if isinstance(package, Package) else Package.load(package)
     chosen = config_of(whole.config if config is None else config, settings)
-    opened = open_device(device, chosen, report_uninitialised=report_uninitialised)
+    opened = open_device(
+        device, chosen, report_uninitialised=report_uninitialised, timeline=timeline
+    )
     return Executor(whole, opened, host=host)
 
 
@@ -136,13 +140,17 @@ def execute(
     device: str = "functional",
     *,
     report_uninitialised: bool = False,
+    timeline: bool = False,
 ) -> Execution:
     """Run a raw stream of 16-byte instructions on a DRAM image that starts at address 0.
 
-    `dram` itself is not changed. A fault is a result here, no exception.
+    `dram` itself is not changed. A fault is a result here, no exception. With `timeline` the result
+    says what happened when.
     """
     image = _image(dram).copy()
-    chosen = open_device(device, config_of(config), report_uninitialised=report_uninitialised)
+    chosen = open_device(
+        device, config_of(config), report_uninitialised=report_uninitialised, timeline=timeline
+    )
     return Execution(chosen.run_stream(bytes(insns), image), image)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -16,10 +15,10 @@ import typer
 from runtime.device import device_names
 from runtime.executor import Executor, ProgramFaultError
 from runtime.package import Package, write_atomically
-from vta import api, files, show
+from vta import api, files, show, traces
 from vta_hw.spec.config import named_configs
 from vta_hw.spec.errors import VtaKitError
-from vta_sim import hazards
+from vta_sim import hazards, trace_diff
 
 app = typer.Typer(
     add_completion=False,
@@ -57,10 +56,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="end with one line of J
 UninitialisedOption = Annotated[
     bool, typer.Option(help="note every read of SRAM that the run has not written")
 ]
+TraceOption = Annotated[
+    Path | None,
+    typer.Option(metavar="T.json", help="write what happened when, for ui.perfetto.dev"),
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status: 0 fine, 2 usage, 3 fault, 4 deadlock."""
+    """Run the command; the exit status: 0 fine, 1 different, 2 usage, 3 fault, 4 deadlock."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         status = app(args=given or ["--help"], prog_name="vta", standalone_mode=False)
@@ -79,18 +82,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _complain(text: str) -> int:
     show.note("vta: " + " ".join(text.split()))
     return show.EXIT_USAGE
-
-
-@contextmanager
-def _progress(text: str) -> Iterator[None]:
-    """A spinner on standard error while something takes time, if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status(text):
-        yield
 
 
 @app.command("compile")
@@ -118,7 +109,7 @@ def compile_command(
     ] = None,
 ) -> None:
     """Compile a network to one package file."""
-    with _progress(f"compiling {model.name}"):
+    with show.progress(f"compiling {model.name}"):
         compiled = api.compile(
             model,
             config,
@@ -173,6 +164,7 @@ def run_command(
         typer.Option(help="host operators: the package's object code, or numpy"),
     ] = HostCodeChoice.AUTO,
     report_uninitialised: UninitialisedOption = False,
+    trace: TraceOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Run a compiled network.
@@ -188,10 +180,11 @@ def run_command(
         config=chosen,
         host=host_code.value,
         report_uninitialised=report_uninitialised,
+        timeline=trace is not None,
     )
     if executor.host_reason:
         show.note(f"host operators run in numpy: the {executor.host_reason}")
-    return _run(executor, values, outputs, output_dir, origin if as_json else None)
+    return _run(executor, values, outputs, output_dir, trace, origin if as_json else None)
 
 
 def _inputs(
@@ -216,6 +209,7 @@ def _run(
     values: dict[str, np.ndarray],
     outputs: Which,
     output_dir: Path | None,
+    trace: Path | None,
     json_origin: str | None,
 ) -> int:
     package = executor.package
@@ -230,16 +224,20 @@ def _run(
     }
     start = time.perf_counter()
     try:
-        with _progress(f"running {package.model}"):
+        with show.progress(f"running {package.model}"):
             outcome = executor.run(values, "all" if outputs is Which.ALL else "model")
     except ProgramFaultError as error:
         show.note(f"vta: {error}")
+        if trace is not None:
+            traces.write_package(trace, package, executor.device.config, error.runs)
         if json_origin is not None:
             wall_s = time.perf_counter() - start
             show.write_json(show.run_record(error.result, wall_s, **more))
         return show.exit_status(error.result.status)
     if output_dir is not None:
         files.write_folder(output_dir, outcome.outputs)
+    if trace is not None:
+        traces.write_package(trace, package, executor.device.config, outcome.runs)
     show.write_arrays(outcome.outputs)
     show.write_result(outcome.result, outcome.wall_s)
     if json_origin is not None:
@@ -256,6 +254,7 @@ def exec_command(
     settings: SetOption = None,
     device: DeviceOption = "functional",
     report_uninitialised: UninitialisedOption = False,
+    trace: TraceOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Run a raw instruction stream on a DRAM image.
@@ -270,19 +269,37 @@ def exec_command(
         )
     chosen = api.config(config, settings or ())
     start = time.perf_counter()
-    with _progress(f"running {insns.name}"):
+    with show.progress(f"running {insns.name}"):
         execution = api.execute(
-            stream, image, chosen, device, report_uninitialised=report_uninitialised
+            stream,
+            image,
+            chosen,
+            device,
+            report_uninitialised=report_uninitialised,
+            timeline=trace is not None,
         )
     wall_s = time.perf_counter() - start
     result = execution.result
     write_atomically(out, execution.dram.tobytes())
+    if trace is not None:
+        traces.write_stream(trace, insns.name, chosen, stream, result)
     if result.fault is not None:
         show.note(f"vta: {insns}: {result.status}: {result.fault.text}")
     show.write_result(result, wall_s)
     if as_json:
         show.write_json(show.run_record(result, wall_s, device=device, config=chosen.name))
     return show.exit_status(result.status)
+
+
+@app.command("diff")
+def diff_command(
+    first: Annotated[Path, typer.Argument(help="file that --trace wrote")],
+    second: Annotated[Path, typer.Argument(help="another one of the same program")],
+) -> int:
+    """Say where two traces first differ; the exit status is 1 if they do."""
+    found = trace_diff.first_difference(first, second)
+    show.write("equal" if found is None else found)
+    return show.EXIT_OK if found is None else show.EXIT_DIFFERENT
 
 
 @app.command("disasm")
@@ -323,7 +340,7 @@ def check_command(
         chosen = api.config(config or "default", settings or ())
     image = None if dram is None else api.read_bytes(dram)
     start = time.perf_counter()
-    with _progress(f"checking {file.name}"):
+    with show.progress(f"checking {file.name}"):
         reports = api.check(file, chosen, dram=image, pairs_max=max_pairs)
     wall_s = time.perf_counter() - start
     show.write_reports(reports, wall_s)

@@ -6,7 +6,8 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from vta_hw.spec.result import RunResult, Status
 if TYPE_CHECKING:
     from vta_sim.hazards import Report
 
-EXIT_OK, EXIT_USAGE, EXIT_FAULT, EXIT_DEADLOCK = 0, 2, 3, 4
+EXIT_OK, EXIT_DIFFERENT, EXIT_USAGE, EXIT_FAULT, EXIT_DEADLOCK = 0, 1, 2, 3, 4
 
 _PIPED_WIDTH = 200
 _SHOWN_VALUES = 10
@@ -49,6 +50,16 @@ def write(text: str) -> None:
 def note(text: str) -> None:
     """Print a remark to standard error."""
     print(text, file=sys.stderr)
+
+
+@contextmanager
+def progress(text: str) -> Iterator[None]:
+    """A spinner on standard error while something takes time, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with Console(stderr=True).status(text):
+        yield
 
 
 def write_table(table: Table) -> None:
