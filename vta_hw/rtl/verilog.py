@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -22,6 +23,7 @@ CORE, SHELL = "vta_core", "vta_shell"
 
 _KIND = "verilog"
 _SOURCES = ("vta_hw.rtl", "vta_hw.spec")
+_CONSTANT_PROCESS = re.compile(r"(^ *always @\*(\n *\S[^\n]* = \d+'[bdh][0-9a-fx]+;\n))", re.M)
 
 
 class EmissionError(VtaKitError):
@@ -114,14 +116,21 @@ def _port(name: str, direction: str, width: int) -> dict[str, Any]:
     return {"name": name, "direction": direction, "width": width}
 
 
-def _convert(config: VtaConfig, top: str) -> str:
+def to_verilog(component: Any, top: str) -> str:
+    """The text of any component, without attributes that depend on where its sources lie."""
     _require_amaranth()
     from amaranth.back import verilog as writer
 
+    text = str(writer.convert(component, name=top, strip_internal_attrs=True, emit_src=False))
+    # A simulator need not execute a process that reads nothing; for synthesis it is a constant.
+    return _CONSTANT_PROCESS.sub(r"\1  initial\2", text)
+
+
+def _convert(config: VtaConfig, top: str) -> str:
+    _require_amaranth()
     from vta_hw.rtl.core import Core, Shell
 
-    component = {CORE: Core, SHELL: Shell}[top](config)
-    return str(writer.convert(component, name=top, strip_internal_attrs=True, emit_src=False))
+    return to_verilog({CORE: Core, SHELL: Shell}[top](config), top)
 
 
 def _require_amaranth() -> None:
