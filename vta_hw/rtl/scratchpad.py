@@ -25,7 +25,8 @@ class Scratchpad(Component):
     Members
     -------
     write : In(ElementWrite)
-        Takes effect at the end of the cycle. `index` + `count` must not exceed the depth.
+        Takes effect at the end of the cycle. `count` is at least 1, and `index` + `count` at most
+        the depth.
     read : In(ElementRead).array(readers)
     """
 
