@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runtime.device import Device, open_device
+from runtime.device import Device, Waves, open_device
 from runtime.executor import Executor
 from runtime.host import HostChoice
 from runtime.package import Package, is_package
@@ -116,6 +116,7 @@ def load(
     host: HostChoice = "auto",
     report_uninitialised: bool = False,
     timeline: bool = False,
+    waves: Waves | None = None,
 ) -> Executor:
     """A compiled network ready to ``run``.
 
@@ -123,12 +124,13 @@ def load(
     are applied to it, or to the package's. `host` says who does the host operators: "native" (the
     package's object code), "numpy", or "auto": the first that can.
     With `report_uninitialised` the result's notes name reads of SRAM that nothing wrote, with
-    `timeline` the results of the runs of programs say what happened when.
+    `timeline` the results of the runs of programs say what happened when. `waves` records the
+    signals of device "rtl".
     """
     whole = package if isinstance(package, Package) else Package.load(package)
     chosen = config_of(whole.config if config is None else config, settings)
     opened = open_device(
-        device, chosen, report_uninitialised=report_uninitialised, timeline=timeline
+        device, chosen, report_uninitialised=report_uninitialised, timeline=timeline, waves=waves
     )
     return Executor(whole, opened, host=host)
 
@@ -141,15 +143,20 @@ def execute(
     *,
     report_uninitialised: bool = False,
     timeline: bool = False,
+    waves: Waves | None = None,
 ) -> Execution:
     """Run a raw stream of 16-byte instructions on a DRAM image that starts at address 0.
 
     `dram` itself is not changed. A fault is a result here, no exception. With `timeline` the result
-    says what happened when.
+    says what happened when; `waves` records the signals of device "rtl".
     """
     image = _image(dram).copy()
     chosen = open_device(
-        device, config_of(config), report_uninitialised=report_uninitialised, timeline=timeline
+        device,
+        config_of(config),
+        report_uninitialised=report_uninitialised,
+        timeline=timeline,
+        waves=waves,
     )
     return Execution(chosen.run_stream(bytes(insns), image), image)
 

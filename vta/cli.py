@@ -15,7 +15,7 @@ import typer
 from runtime.device import device_names
 from runtime.executor import Executor, ProgramFaultError
 from runtime.package import Package, write_atomically
-from vta import api, files, show, traces
+from vta import api, files, hardware, show, traces
 from vta_hw.spec.config import named_configs
 from vta_hw.spec.errors import VtaKitError
 from vta_sim import hazards, trace_diff
@@ -59,6 +59,14 @@ UninitialisedOption = Annotated[
 TraceOption = Annotated[
     Path | None,
     typer.Option(metavar="T.json", help="write what happened when, for ui.perfetto.dev"),
+]
+WavesOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="record the signals of device rtl, .vcd or .fst"),
+]
+WindowOption = Annotated[
+    str | None,
+    typer.Option("--wave-window", metavar="FIRST:LAST", help="cycles of a run to record"),
 ]
 
 
@@ -165,6 +173,8 @@ def run_command(
     ] = HostCodeChoice.AUTO,
     report_uninitialised: UninitialisedOption = False,
     trace: TraceOption = None,
+    waves: WavesOption = None,
+    wave_window: WindowOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Run a compiled network.
@@ -181,6 +191,7 @@ def run_command(
         host=host_code.value,
         report_uninitialised=report_uninitialised,
         timeline=trace is not None,
+        waves=hardware.waves(waves, wave_window),
     )
     if executor.host_reason:
         show.note(f"host operators run in numpy: the {executor.host_reason}")
@@ -255,6 +266,8 @@ def exec_command(
     device: DeviceOption = "functional",
     report_uninitialised: UninitialisedOption = False,
     trace: TraceOption = None,
+    waves: WavesOption = None,
+    wave_window: WindowOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Run a raw instruction stream on a DRAM image.
@@ -268,6 +281,7 @@ def exec_command(
             f"{len(stream)}; it is cut off or no stream"
         )
     chosen = api.config(config, settings or ())
+    recorded = hardware.waves(waves, wave_window)
     start = time.perf_counter()
     with show.progress(f"running {insns.name}"):
         execution = api.execute(
@@ -277,6 +291,7 @@ def exec_command(
             device,
             report_uninitialised=report_uninitialised,
             timeline=trace is not None,
+            waves=recorded,
         )
     wall_s = time.perf_counter() - start
     result = execution.result
@@ -300,6 +315,21 @@ def diff_command(
     found = trace_diff.first_difference(first, second)
     show.write("equal" if found is None else found)
     return show.EXIT_OK if found is None else show.EXIT_DIFFERENT
+
+
+@app.command("verilog")
+def verilog_command(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="folder for the files")
+    ],
+    config: ConfigOption = "default",
+    settings: SetOption = None,
+) -> None:
+    """Write the hardware as Verilog: the core, its shell for an FPGA, and its register map."""
+    chosen = api.config(config, settings or ())
+    with show.progress(f"writing the Verilog of {chosen.name}"):
+        names = hardware.verilog(chosen, output)
+    show.write(f"wrote {', '.join(names)} to {output} for config {chosen.name} ({chosen.hash})")
 
 
 @app.command("disasm")

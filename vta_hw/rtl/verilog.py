@@ -78,19 +78,31 @@ def emit(config: VtaConfig, folder: str | Path) -> tuple[str, ...]:
 def describe(config: VtaConfig) -> dict[str, Any]:
     """What ``vta.json`` holds: config, ports, event taps, registers, counters, codes."""
     _require_amaranth()
-    from vta_hw.rtl.core import Core, Shell
+    from vta_hw.rtl.core import bus_ports
     from vta_hw.rtl.engine import tap_ports
 
-    core = [_port("clk", "input", 1), _port("rst", "input", 1), *_ports(Core(config))]
+    bus = [
+        _port(name, member.flow.name, member.shape) for name, member in bus_ports(config).items()
+    ]
+    taps = [_port(name, "Out", width) for name, width in tap_ports().items()]
+    clocks = {
+        CORE: [_port(name, "In", 1) for name in ("clk", "rst")],
+        SHELL: [_port(name, "In", 1) for name in ("aclk", "aresetn")],
+    }
     return {
         "config": {"name": config.name, "hash": config.hash, **config.to_dict()},
         "modules": {
-            CORE: {"file": f"{CORE}.v", "clock": "clk", "reset": "rst, active high", "ports": core},
+            CORE: {
+                "file": f"{CORE}.v",
+                "clock": "clk",
+                "reset": "rst, active high",
+                "ports": [*clocks[CORE], *bus, *taps],
+            },
             SHELL: {
                 "file": f"{SHELL}.v",
                 "clock": "aclk",
                 "reset": "aresetn, active low",
-                "ports": _ports(Shell(config)),
+                "ports": [*clocks[SHELL], *bus],
             },
         },
         "event_taps": {"module": CORE, "ports": sorted(tap_ports())},
@@ -98,22 +110,11 @@ def describe(config: VtaConfig) -> dict[str, Any]:
     }
 
 
-def _ports(component: Any) -> list[dict[str, Any]]:
+def _port(name: str, flow: str, shape: Any) -> dict[str, Any]:
     from amaranth.hdl import Shape
-    from amaranth.lib.wiring import Flow
 
-    return [
-        _port(
-            name,
-            "output" if member.flow is Flow.Out else "input",
-            Shape.cast(member.shape).width,
-        )
-        for name, member in component.signature.members.items()
-    ]
-
-
-def _port(name: str, direction: str, width: int) -> dict[str, Any]:
-    return {"name": name, "direction": direction, "width": width}
+    direction = {"In": "input", "Out": "output"}[flow]
+    return {"name": name, "direction": direction, "width": Shape.cast(shape).width}
 
 
 def to_verilog(component: Any, top: str) -> str:
