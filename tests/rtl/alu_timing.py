@@ -82,7 +82,7 @@ def follow(
         fault = _fault(step, sources, len(acc))
         if fault or step is None:
             course.done, course.fault = cycle, fault
-            bins[f"fault {fault}{' at once' if not course.slots else ''}"] += 1
+            bins[f"fault {fault}"] += 1
             return course
         dst, src = step
         if not job.use_imm:

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from vta_hw.rtl.requant import (
     FIXED,
     SCALE,
+    all_equal,
     clamp_halves,
     fix_product,
     round_fixed,
@@ -114,7 +115,7 @@ class AluLane(wiring.Component):
         if self._requant:
             product = Signal(signed(_PRODUCT))
             flip = Signal()
-            halves = Signal(signed(max(_HALVES, FIXED.size)))
+            halves = Signal(FIXED.size)
             self._multiply(m, first, held, product, flip)
             self._scale(m, product, flip, held, halves)
             self._finish(m, halves, held)
@@ -128,9 +129,9 @@ class AluLane(wiring.Component):
             with m.If(self.stage[3]):
                 m.d.sync += self.result.eq(third)
             passed += [second, third, self.result]
-        chosen: Value = self.read
+        chosen: Value = self.read[:]
         for bit, value in reversed(list(zip(self.forward, passed, strict=True))):
-            chosen = Mux(bit, value, chosen)
+            chosen = Mux(bit, value[:], chosen)
         m.d.comb += a.eq(chosen)
         return m
 
@@ -167,24 +168,25 @@ class AluLane(wiring.Component):
         """Stage 0: MIN, MAX, ADD and SHR whole; RSR to the left; what REQ multiplies."""
         operation = self.operation
         total = Signal(signed(WIDTH))
-        line = Signal(signed(2 * WIDTH))
+        low, high = Signal(WIDTH), Signal(WIDTH)
         shifted = Signal(WIDTH)
         shiftable = Mux(operation.req, total, a) if self._requant else a
         m.d.comb += [
             total.eq(a + held.b),
-            line.eq(Mux(held.left, Cat(Const(0, WIDTH), shiftable), shiftable)),
-            shifted.eq(line >> held.amount),
+            low.eq(Mux(held.left, 0, shiftable[:])),
+            high.eq(Mux(held.left, shiftable[:], all_equal(shiftable[-1], WIDTH))),
+            shifted.eq(Cat(low, high).as_signed() >> held.amount),
         ]
         shifts = operation.shr
         if self._requant:
             shifts = shifts | operation.req | (operation.rsr & held.left)
-        least = Mux((a < held.b) ^ operation.max, a, held.b)
+        least = Mux((a < held.b) ^ operation.max, a[:], held.b[:])
         with m.If(self.stage[0]):
             m.d.sync += first.eq(
                 Mux(
                     operation.min | operation.max,
                     least,
-                    Mux(operation.add, total, Mux(shifts, shifted, a)),
+                    Mux(operation.add, total[:], Mux(shifts, shifted, a[:])),
                 )
             )
 
@@ -209,9 +211,9 @@ class AluLane(wiring.Component):
         bit below the halves is the carry of that and goes. What mode *float* needs is in `requant`.
         """
         operation = self.operation
-        twice = Signal(signed(WIDTH + 1))
+        twice = Signal(signed(WIDTH + 2))
         high = Signal(signed(WIDTH + 2))
-        total = Signal(signed(_HALVES))
+        total = Signal(signed(FIXED.size))
         fixed = Signal(FIXED.size)
         doubled = operation.rdhm | operation.double
         down = (held.right != 0) & product[-1]
@@ -221,18 +223,18 @@ class AluLane(wiring.Component):
             Mux(operation.rsr & down, Const(-2, signed(3)), Const(0, signed(3))),
         )
         m.d.comb += [
-            twice.eq(Cat(Const(0, 1), product[:WIDTH])),
+            twice.eq(Cat(Const(0, 1), product[: WIDTH + 1])),
             high.eq(product[WIDTH - 2 :]),
             total.eq(Mux(doubled | operation.single, high, twice) + change),
             fixed.eq(fix_product(m, product, held.scale, flip)),
         ]
         saturated = ~high[-1] & high[-2]  # only (-2^31)^2 gets there
-        even = Mux(saturated, (1 << WIDTH) - 2, Cat(Const(0, 1), total[1:]).as_signed())
+        even = Mux(saturated, Const((1 << WIDTH) - 2, FIXED.size), Cat(Const(0, 1), total[1:]))
         with m.If(self.stage[2]):
             with m.If(operation.float):
                 m.d.sync += halves.eq(fixed)
             with m.Else():
-                m.d.sync += halves.eq(Mux(doubled, even, total))
+                m.d.sync += halves.eq(Mux(doubled, even, total[:]))
 
     def _finish(self, m: Module, halves: Value, held: _Held) -> None:
         """Stage 3: shift, round up, and for REQ add the zero point and clamp."""

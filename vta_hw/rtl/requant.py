@@ -71,7 +71,7 @@ def round_significand(m: Module, x: Value, enable: Value) -> tuple[Value, Value]
     dropped = Signal(top - 1)
     rounded = Signal(32)
     m.d.comb += [
-        above.eq((x[SIGNIFICAND:31] ^ sign.replicate(top - 1)) & enable.replicate(top - 1)),
+        above.eq(Mux(enable, x[SIGNIFICAND:31] ^ all_equal(sign, top - 1), 0)),
         dropped.eq(_smear(above)),
     ]
     highest = dropped & ~(dropped >> 1)
@@ -94,7 +94,7 @@ def fix_product(m: Module, product: Value, scale: Value, flip: Value) -> Value:
     sign = product[-1]
     bits = WHOLE + FRACTION
     m.d.comb += [
-        aligned.eq(Mux(how.coarse, Cat(Const(0, _COARSE), product[: 64 - _COARSE]), product)),
+        aligned.eq(Mux(how.coarse, Cat(Const(0, _COARSE), product[: 64 - _COARSE]), product[:])),
         shifted.eq(aligned >> how.shift),
         sticky.eq((aligned[:31] & (Const((1 << 31) - 1, 31) >> ~how.shift)) != 0),
         beyond.eq(
@@ -106,7 +106,7 @@ def fix_product(m: Module, product: Value, scale: Value, flip: Value) -> Value:
             )
         ),
     ]  # fmt: skip
-    z = Mux(beyond, Cat((~sign).replicate(bits - 1), sign), shifted[:bits])
+    z = Mux(beyond, Cat(all_equal(~sign, bits - 1), sign), shifted[:bits])
     return Cat(z, how.negative ^ flip, sticky)
 
 
@@ -128,20 +128,20 @@ def round_fixed(m: Module, fixed: Value) -> Value:
     least = FRACTION - 2
     m.d.comb += [
         below.eq(z[: FRACTION - 1]),
-        magnitude.eq(z[least : least + HALF_BITS] ^ z[-1].replicate(HALF_BITS)),
+        magnitude.eq(z[least : least + HALF_BITS] ^ all_equal(z[-1], HALF_BITS)),
         smeared.eq(_smear(magnitude)),
         # Half a unit of the 24th bit is bit c of `below` where bit c of `magnitude` is highest:
         # from c on the bits of a z nearer than that to one half are all 1 below it, all 0 above.
         compared.eq(~(smeared >> 1)),
         tie.eq(
-            (below[HALF_BITS:] == (~half).replicate(FRACTION - 1 - HALF_BITS))
-            & (((below[:HALF_BITS] ^ (~half).replicate(HALF_BITS)) & compared) == 0)
+            (below[HALF_BITS:] == all_equal(~half, FRACTION - 1 - HALF_BITS))
+            & (((below[:HALF_BITS] ^ all_equal(~half, HALF_BITS)) & compared) == 0)
             | (half & ~number.sticky & (below == (smeared & compared)))
         ),
     ]
     whole = z[FRACTION:]
     up = Mux(tie, whole[0], half)
-    return Cat(up, whole) ^ number.negate.replicate(HALF_BITS)
+    return Cat(up, whole) ^ all_equal(number.negate, HALF_BITS)
 
 
 def clamp_halves(m: Module, halves: Value, zero_point: Value, least: Value, most: Value) -> Value:
@@ -159,13 +159,21 @@ def clamp_halves(m: Module, halves: Value, zero_point: Value, least: Value, most
             Mux(
                 _same(halves[HALF_BITS - 1 :]),
                 halves[:HALF_BITS],
-                Cat((~sign).replicate(HALF_BITS - 1), sign),
+                Cat(all_equal(~sign, HALF_BITS - 1), sign),
             )
         ),
         total.eq(near + Cat(Const(1, 1), zero_point).as_signed()),
         raised.eq(Mux((total >> 1) < least, least, total >> 1)),
     ]
     return Mux(raised > most, most, raised)[:8].as_signed()
+
+
+def all_equal(bit: Value, width: int) -> Value:
+    """`bit`, `width` times.
+
+    Simulators spell out what a concatenation repeats, bit by bit; this is one choice.
+    """
+    return Mux(bit, Const((1 << width) - 1, width), Const(0, width))
 
 
 def _smear(bits: Value) -> Value:
