@@ -184,6 +184,7 @@ class Machine:
         self.alu_writes: dict[int, list[int]] = {}
         self.reads: dict[str, tuple[bool, int]] = {}
         self.done: tuple[int, int] = (-1, 0)
+        self.resets = False
 
     def bytes(self, count: int) -> list[int]:
         return [self.random.choice((-128, 127, self.random.randint(-128, 127)))
@@ -252,6 +253,7 @@ class Machine:
         for memory in ("uop", "inp", "wgt"):
             port = getattr(dut, f"{memory}__enable"), getattr(dut, f"{memory}__index")
             self.reads[memory] = bool(port[0].value), int(port[1].value)
+        assert not (self.resets and (self.reads["inp"][0] or self.reads["wgt"][0]))
         await RisingEdge(dut.clk)
         self.cycle += 1
         return granted
@@ -293,6 +295,7 @@ class Machine:
         begin = self.cycle
         slots: list[tuple[int, int]] = []
         fault = 0
+        self.resets = bool(job["reset"])
         await self.tick(start=self.sizes.pack(job))
         await self.tick_until_end(begin + 1)
         todo = list(micro_ops(job, self.uops, self.sizes))
