@@ -80,6 +80,7 @@ class Bench:
     async def start(self) -> None:
         dut = self.dut
         dut.ended.value = dut.verdict.value = dut.verdict_index.value = 0
+        dut.settled.value = 1
         cocotb.start_soon(Clock(dut.clk, 10, unit="ns").start())
         bus = axi.AxiLiteBus.from_prefix(dut, "axi_")
         self.master = axi.AxiLiteMaster(bus, dut.clk, dut.rst)
@@ -223,8 +224,15 @@ async def runs(dut):
         assert await bench.write(Register.CONTROL, 1) == OKAY
         assert await bench.write(Register.VERDICT, 1) == SLVERR
         assert not int(dut.irq.value)
+        dut.settled.value = 0
         await _end(bench, verdict, index)
         assert int(dut.irq.value) == enable
+        waiting = cocotb.start_soon(bench.read(Register.CONTROL))
+        for _ in range(20):
+            await FallingEdge(dut.clk)
+            assert not int(dut.axi__arready.value)
+        dut.settled.value = 1
+        assert await waiting == (4 if verdict else 2, OKAY)
         assert await bench.read(Register.CONTROL) == (4 if verdict else 2, OKAY)
         assert await bench.read(Register.VERDICT) == (verdict, OKAY)
         assert await bench.read(Register.VERDICT_INDEX) == (index, OKAY)

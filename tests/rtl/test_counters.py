@@ -34,6 +34,7 @@ async def adds_while_running(dut):
                 for name in layout.members
             }
             dut.running.value = int(running)
+            assert not running or not int(dut.settled.value) or not expected["cycles"]
             dut.amounts.value = layout.const(amounts).as_bits()
             if running:
                 expected["cycles"] += 1
@@ -41,8 +42,11 @@ async def adds_while_running(dut):
                     expected[name] += amount
             await FallingEdge(dut.clk)
         dut.running.value = 0
-        for _ in range(2):
+        waited = 0
+        while not int(dut.settled.value):
             await FallingEdge(dut.clk)
+            waited += 1
+        assert waited <= 2 * len(COUNTERS)
         writes = sum(expected[name] for name in ("gemm_ops", "gemm_reset_ops", "alu_ops"))
         for number, value in enumerate([*expected.values(), writes]):
             dut.select.value = number

@@ -114,8 +114,9 @@ class ControlPort(wiring.Component):
         Course of a run, see above.
     ended, verdict, verdict_index
         Its end.
-    counter, counter_value
-        The counter `COUNTERS[counter]`, or `ACC_WRITES`, one cycle later.
+    counter, counter_value, settled
+        The counter `COUNTERS[counter]`, or `ACC_WRITES`, one cycle later. After a run, no read is
+        accepted until the counters are `settled`.
     """
 
     def __init__(self, config: VtaConfig) -> None:
@@ -132,6 +133,7 @@ class ControlPort(wiring.Component):
                 "verdict_index": In(INDEX_BITS),
                 "counter": Out(range(ACC_WRITES + 1)),
                 "counter_value": In(registers.COUNTER_BITS),
+                "settled": In(1),
             }
         )
         self._hash = int(config.hash, 16)
@@ -232,7 +234,7 @@ class ControlPort(wiring.Component):
         counter_word = Signal.like(address)
         asked, answered = Signal(), Signal()
         m.d.comb += [
-            axi.arready.eq(~(asked | answered | axi.rvalid)),
+            axi.arready.eq(~(asked | answered | axi.rvalid) & (self.running | self.settled)),
             counter_word.eq(address - _COUNTER_WORD),
             self.counter.eq(counter_word[1:]),
         ]

@@ -74,6 +74,7 @@ class Core(wiring.Component):
             control.verdict_index.eq(engine.verdict_index),
             engine.counter.eq(control.counter),
             control.counter_value.eq(engine.counter_value),
+            control.settled.eq(engine.settled),
         ]
         m.d.comb += [getattr(self, name).eq(getattr(engine, name)) for name in tap_ports()]
         return m

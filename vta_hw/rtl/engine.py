@@ -58,7 +58,7 @@ class Engine(wiring.Component):
     -------
     read, write
         The AXI4 channels.
-    settings, start, running, ended, verdict, verdict_index, counter, counter_value
+    settings, start, running, ended, verdict, verdict_index, counter, counter_value, settled
         The other side of `ControlPort`.
     tap_running ...
         `tap_ports`, not registered: in the clock cycle n of a run, what happens in its cycle n.
@@ -78,6 +78,7 @@ class Engine(wiring.Component):
                 "verdict_index": Out(INDEX_BITS),
                 "counter": In(range(ACC_WRITES + 1)),
                 "counter_value": Out(registers.COUNTER_BITS),
+                "settled": Out(1),
                 **{name: Out(width) for name, width in tap_ports().items()},
             }
         )
@@ -201,6 +202,7 @@ class Engine(wiring.Component):
             counters.running.eq(self.running),
             counters.select.eq(self.counter),
             self.counter_value.eq(counters.value),
+            self.settled.eq(counters.settled),
         ]
         for name, amount in self._amounts(units).items():
             m.d.comb += counters.amounts[name].eq(amount)
