@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -163,20 +163,16 @@ class Head(wiring.Component):
             m.d.comb += self.info.overlap.eq(
                 (is_load & load.overlap) | (is_gemm & gemm.overlap) | (is_alu & alu.overlap)
             )
-        with m.If(is_load):
-            m.d.comb += [
-                self.info.work.eq(transfer.work),
-                self.info.bad.eq(transfer.bad),
-                self.info.elements.eq(transfer.elements),
-            ]
-        with m.Elif(is_gemm):
-            m.d.comb += self.info.work.eq(1)
-        with m.Elif(is_alu):
-            bad = self._bad_operation(alu)
-            m.d.comb += [
-                self.info.work.eq(~bad),
-                self.info.bad.eq(bad.replicate(FAULT_BITS) & int(FaultClass.BAD_ALU_OPCODE)),
-            ]
+        # Not in branches: Yosys writes every part of a signal that has a branch as a process of its
+        # own, and simulators never run one that only assigns a constant.
+        bad_operation = is_alu & self._bad_operation(alu)
+        m.d.comb += [
+            self.info.work.eq((is_load & transfer.work) | is_gemm | (is_alu & ~bad_operation)),
+            self.info.bad.eq(
+                Mux(is_load, transfer.bad, Mux(bad_operation, FaultClass.BAD_ALU_OPCODE, 0))
+            ),
+            self.info.elements.eq(Mux(is_load, transfer.elements, 0)),
+        ]
         for job, fields in ((self.job_gemm, gemm), (self.job_alu, alu)):
             m.d.comb += [job[name].eq(fields[name]) for name, _ in job.shape()]
         m.d.comb += [self.job_uop.eq(transfer.job), self.job_acc.eq(transfer.job)]

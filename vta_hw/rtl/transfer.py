@@ -115,7 +115,9 @@ class Transfer(wiring.Component):
         with m.If(self.step[2]):
             m.d.sync += [self.bad.eq(bad), self.work.eq(work & (bad == 0))]
         self._connect_job(m, fields, first)
-        if self._stage is not Stage.STORE:
+        if self._stage is Stage.STORE:
+            m.d.comb += self.job.rows.eq(fields.y_size)
+        else:
             self._connect_padding(m, fields, columns)
         return m
 
@@ -161,7 +163,6 @@ class Transfer(wiring.Component):
             self.job.stride.eq(
                 self._pick(fields, lambda memory: fields.x_stride << self._log(memory))
             ),
-            self.job.rows.eq(fields.y_size),
             self.job.columns.eq(fields.x_size),
             self.job.sram.eq(fields.sram_base),
         ]
@@ -184,14 +185,15 @@ class Transfer(wiring.Component):
         m.d.comb += [
             self.job.fill_first.eq(before),
             self.job.fill_between.eq(fields.x_pad_0 + fields.x_pad_1),
-            self.job.fill_last.eq(after),
         ]
         if self._config.has("pad_min"):
             m.d.comb += self.job.least.eq(fields.pad_min)
         if self._stage is Stage.COMPUTE:
-            self._connect_replication(m, fields)
+            self._connect_replication(m, fields, after)
+        else:
+            m.d.comb += [self.job.rows.eq(fields.y_size), self.job.fill_last.eq(after)]
 
-    def _connect_replication(self, m: Module, fields: Value) -> None:
+    def _connect_replication(self, m: Module, fields: Value, after: Value) -> None:
         """Rule D2: an element that is read again and again is read once."""
         eight_bit = fields.memory_type == MemType.ACC_8BIT
         pads = (fields.y_pad_0 | fields.y_pad_1 | fields.x_pad_0 | fields.x_pad_1) != 0
@@ -204,6 +206,9 @@ class Transfer(wiring.Component):
                 & (fields.y_size > 1)
                 & ~pads
             )
-        m.d.comb += [self.job.eight_bit.eq(eight_bit), self.job.replicate.eq(replicate)]
-        with m.If(replicate):
-            m.d.comb += [self.job.rows.eq(1), self.job.fill_last.eq(fields.y_size - 1)]
+        m.d.comb += [
+            self.job.eight_bit.eq(eight_bit),
+            self.job.replicate.eq(replicate),
+            self.job.rows.eq(Mux(replicate, 1, fields.y_size)),
+            self.job.fill_last.eq(Mux(replicate, fields.y_size - 1, after)),
+        ]
