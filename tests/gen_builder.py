@@ -52,6 +52,7 @@ class Builder:
         self.insns: list[Values] = []
         self.tags: set[str] = set()
         self.dead: set[Queue] = set()
+        self._spoiled = False
         self.stray = 0.15
         """How often an instruction gets a flag that nothing needs."""
         self._last: list[Values | None] = [None] * 3
@@ -96,6 +97,12 @@ class Builder:
         values = self._idle(stage)
         self._append(stage, {**values, **flags}, set(), set())
 
+    def idle(self, stage: int) -> None:
+        """Append an instruction that does nothing, with tokens that nothing needs."""
+        values = self._idle(stage)
+        self._stray_tokens(stage, values)
+        self._append(stage, values, set(), set())
+
     def tokens(self, queue: Queue) -> int:
         """How many tokens of a queue nothing has popped yet."""
         return len(self._tokens[queue])
@@ -131,6 +138,7 @@ class Builder:
                 self.core.check_transfer(insn)
                 return self._transfer(insn, w.ACC)
         except Bad:
+            self._spoiled = True
             return set(), set()
         return self._steps(insn) if insn["opcode"] in (w.GEMM, w.ALU) else (set(), set())
 
@@ -166,7 +174,7 @@ class Builder:
                 elif not insn["reset"]:
                     reads |= {(w.INP, src), (w.WGT, wgt)}
         except Bad:
-            pass
+            self._spoiled = True
         return reads, writes
 
     # -- tokens ------------------------------------------------------------------------------------
@@ -262,8 +270,13 @@ class Builder:
         reads = {key for key in reads if key[0] in _ON_CHIP}
         writes = {key for key in writes if key[0] in _ON_CHIP}
         unit = insn["opcode"]
-        clash = unit == w.FINISH or any(
-            other != unit and (writes & (r | wr) or reads & wr) for other, r, wr in self._recent
+        # What a bad instruction touches is not known: no hint on it, nor on what follows.
+        clash = (
+            unit == w.FINISH
+            or self._spoiled
+            or any(
+                other != unit and (writes & (r | wr) or reads & wr) for other, r, wr in self._recent
+            )
         )
         hinted = "overlap" in self.geometry.extensions and not clash and self.rng.random() < 0.5
         if hinted:

@@ -60,7 +60,8 @@ def case(name: str, seed: int) -> Case:
     if kind < 6:
         made, text = legal_program(config, seed, long_loops=kind == 5), "legal"
     elif kind < 8:
-        what = ILLEGAL[seed // 10 % len(ILLEGAL)]
+        turn = 2 * (seed // 10) + kind + 5 * list(CONFIGS).index(name)
+        what = ILLEGAL[turn % len(ILLEGAL)]
         made, text = illegal_program(config, seed, what), what
     else:
         made, text = stress_program(config, seed), "stress"

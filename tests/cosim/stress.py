@@ -14,6 +14,7 @@ from vta_hw.spec.config import VtaConfig
 
 _ACC_WINDOW = 36
 _REPLICAS = 12
+_DELAY = 300
 
 
 def stress_program(config: VtaConfig, seed: int) -> Generated:
@@ -39,6 +40,7 @@ class _Stress(Moves):
     def __init__(self, geometry: Geometry, rng: Random) -> None:
         super().__init__(geometry, rng)
         self.builder.stray = rng.choice((0.3, 0.5))
+        self.operations = (None, None, w.REQ) if "requant" in geometry.extensions else (None,)
         depth = geometry.depth(w.ACC)
         length = min(_ACC_WINDOW, depth)
         # In the middle: half of the window in each half of the memory.
@@ -56,7 +58,7 @@ class _Stress(Moves):
             if unit == 0:
                 made.append(self.make_gemm())
             elif unit == 1:
-                made.append(self.make_alu())
+                made.append(self.make_alu(rng.choice(self.operations)))
             else:
                 made.append(self.make_load(rng.choice((w.ACC, w.ACC, w.UOP))))
         self.windows, self.counts = windows, counts
@@ -86,15 +88,20 @@ class _Stress(Moves):
         self._emit({**fields, **shape})
 
     def give_tokens(self) -> None:
-        """Have load and store stage push some, so that compute finds both kinds."""
+        """Have load and store stage push some, so that compute finds both kinds; pass some on."""
         for queue in ((0, 1), (2, 1)):
             for _ in range(self.rng.randint(0, 3)):
                 self.builder.noop(queue[0], **{push_flag(queue): 1})
+        for stage in self.rng.choices(range(3), k=2):
+            self.builder.idle(stage)
 
     def fill_counter(self, number: int) -> None:
         """Push a counter full before anything pops it, then pop all of it."""
         queue = QUEUES[number]
         while self.builder.tokens(queue) <= TOKEN_MAX:
             self.builder.noop(queue[0], **{push_flag(queue): 1})
+        # What keeps fetch busy, and so the pops away, until all of these pushes had their time.
+        for _ in range(_DELAY):
+            self.builder.noop(3 - queue[0] - queue[1])
         while self.builder.tokens(queue):
             self.builder.pop_alone(queue)

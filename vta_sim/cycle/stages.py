@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Protocol
 
 from vta_hw.spec import machine
@@ -105,11 +106,19 @@ class _Part:
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self.next = NEVER
+        self._wakes: list[int] = []
 
     def wake(self, cycle: int) -> None:
         """Something may happen in `cycle`."""
-        if cycle < self.next:
-            self.next = cycle
+        heappush(self._wakes, cycle)
+        self.next = self._wakes[0]
+
+    def _begin(self, n: int) -> None:
+        """A step begins; what it was woken for in later cycles stays."""
+        wakes = self._wakes
+        while wakes and wakes[0] <= n:
+            heappop(wakes)
+        self.next = wakes[0] if wakes else NEVER
 
 
 class Issue(_Part):
@@ -132,14 +141,14 @@ class Issue(_Part):
 
     def step(self, n: int) -> None:
         """Issue the head in cycle n, if it can (S2)."""
-        self.next = NEVER
+        self._begin(n)
         stage = self.stage
         if stage.stopped or self._closed or not stage.queue:
             return
         index = stage.queue[0]
         ready = self.ready(index)
         if n < ready:
-            self.next = ready
+            self.wake(ready)
             return
         insn = stage.instructions[index]
         popped = pops(insn)
@@ -159,7 +168,7 @@ class Issue(_Part):
             self._closed = True
             return
         if stage.queue:
-            self.next = self.ready(stage.queue[0])
+            self.wake(self.ready(stage.queue[0]))
 
     def _note_waits(self, popped: Sequence[int], ready: int, end: int) -> None:
         """Note the cycles from `ready` to before `end` in which a popped counter was 0."""
@@ -191,7 +200,7 @@ class Retire(_Part):
 
     def step(self, n: int) -> None:
         """Retire the oldest in cycle n, if it can (S5), or stop the stage with it (S6)."""
-        self.next = NEVER
+        self._begin(n)
         stage = self.stage
         if stage.stopped or not stage.in_flight:
             return
@@ -200,7 +209,7 @@ class Retire(_Part):
             return
         due = max(flight.done + machine.DONE_TO_RETIRE, self.last + 1)
         if n < due:
-            self.next = due
+            self.wake(due)
             return
         if flight.bad:  # S6
             stage.stopped = True
@@ -231,7 +240,7 @@ class Retire(_Part):
             return
         stage.issue.wake(n + 1)
         if stage.in_flight and stage.in_flight[0].done != NEVER:
-            self.next = max(n + 1, stage.in_flight[0].done + machine.DONE_TO_RETIRE)
+            self.wake(max(n + 1, stage.in_flight[0].done + machine.DONE_TO_RETIRE))
 
     def close(self, cycles: int) -> None:
         """The run took so many cycles: what is still in flight stays so to the end."""
