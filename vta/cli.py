@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,7 @@ import typer
 from runtime.device import device_names
 from runtime.executor import Executor, ProgramFaultError
 from runtime.package import Package, write_atomically
-from vta import api, files, hardware, show, traces
+from vta import api, bench_machine, files, hardware, show, traces
 from vta_hw.spec.config import named_configs
 from vta_hw.spec.errors import VtaKitError
 from vta_sim import hazards, trace_diff
@@ -26,6 +27,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Compile int8 networks for the VTA accelerator, run them, look inside.",
 )
+
+
+bench = typer.Typer(help="Measure; every figure comes with its bound.", rich_markup_mode=None)
+app.add_typer(bench, name="bench")
 
 
 class Which(StrEnum):
@@ -330,6 +335,33 @@ def verilog_command(
     with show.progress(f"writing the Verilog of {chosen.name}"):
         names = hardware.verilog(chosen, output)
     show.write(f"wrote {', '.join(names)} to {output} for config {chosen.name} ({chosen.hash})")
+
+
+@bench.command("machine")
+def bench_machine_command(
+    config: ConfigOption = "default",
+    settings: SetOption = None,
+    device: DeviceOption = "cycle",
+    as_json: JsonOption = False,
+) -> int:
+    """Count the cycles of the machine's basic jobs; the exit status is 1 if a bound is broken."""
+    chosen = api.config(config, settings or ())
+    with show.progress(f"measuring {chosen.name}"):
+        figures = bench_machine.measure(chosen, device)
+    show.write_table(
+        show.table(
+            f"{chosen.name} on {device}",
+            ("what", "measured", "bound", "unit", "verdict"),
+            [
+                (f.name, round(f.value, 4), f.bound, f.unit, "kept" if f.good else "broken")
+                for f in figures
+            ],
+        )
+    )
+    if as_json:
+        records = [{**asdict(figure), "good": figure.good} for figure in figures]
+        show.write_json({"config": chosen.name, "device": device, "figures": records})
+    return show.EXIT_OK if all(figure.good for figure in figures) else show.EXIT_DIFFERENT
 
 
 @app.command("disasm")
