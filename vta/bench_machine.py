@@ -65,7 +65,7 @@ def _figures(config: VtaConfig, device: str) -> Iterator[Figure]:
         yield Figure("GEMM beside ALU, other half of ACC", delay, 0, "cycles")
 
 
-# -- series of one instruction ------------------------------------------------------------------------
+# -- series of one instruction --------------------------------------------------------------------
 
 
 def _gemm(half: int) -> str:
