@@ -308,13 +308,29 @@ RULES: Mapping[str, tuple[Case, ...]] = {
     ),
     "L2": (
         _ONE_READ,
-        # The first is that of M1: last grant in 24, done in 38. The second, issued in 25, reads no
-        # rows: it is taken in 39 and fills 3 vectors in 40 to 42.
+        # The first is that of M1: last grant in 24, done in 38. The second, issued in 25, has
+        # padding: it is taken in 39 and fills 3 vectors in 40 to 42.
         Case(
             "load inp y=2 x=4 stride=64\nload inp x=3 ypad=1/0",
             cycles=44 + 9,
             issue=_numbered(21, 25),
             retire=_numbered(40, 44),
+            verdict="no_finish",
+        ),
+        # With a row besides: its burst is granted in 40, the beat comes in 51, arrives in 52.
+        Case(
+            "load inp y=2 x=4 stride=64\nload inp y=1 x=2 ypad=1/0",
+            cycles=54 + 9,
+            issue=_numbered(21, 25),
+            retire=_numbered(40, 54),
+            verdict="no_finish",
+        ),
+        # Without padding it is taken in 25 + 1; granted in 27, its beat follows the others in 38.
+        Case(
+            "load inp y=2 x=4 stride=64\nload inp y=1 x=2",
+            cycles=41 + 9,
+            issue=_numbered(21, 25),
+            retire=_numbered(40, 41),
             verdict="no_finish",
         ),
     ),

@@ -100,7 +100,7 @@ class Loader:
             if not job.all_granted or self._filling is not None:
                 return
             free = max(job.last_grant, job.last_fill) + 1
-            if not waiting.bursts:
+            if waiting.fills:
                 free = max(free, job.last_arrival + 1)
             if n < free:
                 self.wake(free)
