@@ -203,6 +203,9 @@ class _Picture:
             if line.issue[index] == NEVER:
                 continue
             for queue in pops(insn):
+                # What a trace is to show may be hardware that goes wrong.
+                if not waiting[queue]:
+                    continue
                 giver = waiting[queue].popleft()
                 self.flow += 1
                 common = {"id": self.flow, "cat": "token"}
