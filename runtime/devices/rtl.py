@@ -9,7 +9,7 @@ import numpy as np
 
 from runtime.device import DeviceError, Waves
 from runtime.devices.hosted import DRAM_BYTES_MAX, HostedDevice
-from vta_hw.rtl.verilog import hardware_config, verilog
+from vta_hw.rtl.verilog import SIMULATED, hardware_config, verilog
 from vta_hw.spec import isa, machine
 from vta_hw.spec.config import PAGE_BYTES, MemType, VtaConfig
 from vta_hw.spec.dataflow import Dataflow
@@ -123,7 +123,7 @@ class RtlDevice(HostedDevice):
 
     def _open(self) -> Simulation:
         if self._simulation is None:
-            text = verilog(hardware_config(self.config))
+            text = verilog(hardware_config(self.config), SIMULATED)
             kind = None if self.waves is None else self.waves.path.suffix[1:]
             library = build_library(text, machine.bus_bytes(self.config), kind)
             self._simulation = Simulation(library, self.memory)

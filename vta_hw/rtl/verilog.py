@@ -20,6 +20,8 @@ from vta_hw.spec.errors import VtaKitError
 from vta_hw.spec.register_tables import c_header, register_record
 
 CORE, SHELL = "vta_core", "vta_shell"
+SIMULATED = "vta_simulated"
+"""What the native simulation compiles, as a module named `CORE`."""
 
 _KIND = "verilog"
 _SOURCES = ("vta_hw.rtl", "vta_hw.spec")
@@ -39,7 +41,7 @@ def hardware_config(config: VtaConfig) -> VtaConfig:
 
 
 def verilog(config: VtaConfig, top: str = CORE) -> str:
-    """The text of the module `top` (`CORE` or `SHELL`) with all that it contains."""
+    """The text of a top (`CORE`, `SHELL` or `SIMULATED`) with all that it contains."""
     key = cache.content_key(top, config.hash, *_source_texts(), *_tool_versions())
     cached = cache.load(_KIND, key)
     if cached is None:
@@ -130,7 +132,10 @@ def to_verilog(component: Any, top: str) -> str:
 def _convert(config: VtaConfig, top: str) -> str:
     _require_amaranth()
     from vta_hw.rtl.core import Core, Shell
+    from vta_hw.rtl.simulated import SimulatedCore
 
+    if top == SIMULATED:
+        return to_verilog(SimulatedCore(config), CORE)
     return to_verilog({CORE: Core, SHELL: Shell}[top](config), top)
 
 

@@ -60,6 +60,8 @@ class Simulation {
         m_memory.reset(m_clock);
         m_checker.reset();
         m_top->rst = 0;
+        // The reset reaches the core a cycle later.
+        step();
     }
 
     // What the next run is to record: arrays of `count` cycles for each moment, or null.
