@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -200,3 +201,19 @@ def test_waves_of_a_window(tmp_path: Path) -> None:
     times = [int(time) for time in re.findall(r"^#(\d+)$", text, re.M)]
     assert cycles > 14 and len(times) == 10
     assert np.diff(times).tolist() == [5] * 9
+
+
+def test_fst_needs_its_headers(tmp_path: Path) -> None:
+    probe = "#include <lz4.h>\n#include <zlib.h>\n"
+    command = ["g++", "-E", "-x", "c++", "-"]
+    there = subprocess.run(command, input=probe, capture_output=True, text=True, check=False)
+    if there.returncode:
+        with pytest.raises(DeviceError, match=r"headers of lz4 and zlib.* or record a \.vcd file$"):
+            library(waves="fst")
+        return
+    with Simulation(library(waves="fst"), IDEAL) as simulation:
+        simulation.open_waves(tmp_path / "w.fst", (10, 14))
+        launch(simulation)
+        simulation.finish(1000)
+        simulation.close_waves()
+    assert (tmp_path / "w.fst").stat().st_size > 100
