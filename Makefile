@@ -20,8 +20,9 @@ test-fast: $(VENV)/installed-test
 test-long: $(VENV)/installed-test
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m long
 
-bench: $(VENV)/installed-demo
+bench: $(VENV)/installed-test
 	$(BIN)/python -m benchmarks.compile_time
+	$(BIN)/python -m benchmarks.rtl_speed
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check

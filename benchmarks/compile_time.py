@@ -64,6 +64,17 @@ def models(folder: Path | None) -> dict[str, Path]:
     return found
 
 
+def add_models_option(parser: argparse.ArgumentParser) -> None:
+    """Give the parser the option ``--models``, whose value is what `models` takes."""
+    variable = os.environ.get("VTA_MLPERF_TINY")
+    parser.add_argument(
+        "--models",
+        type=Path,
+        default=Path(variable) if variable else None,
+        help="folder with MLPerf Tiny's networks",
+    )
+
+
 def _compile(model: Path, config: str, package: Path) -> tuple[float, float]:
     """Seconds of the whole process, and of compiling and saving alone."""
     start = time.perf_counter()
@@ -104,17 +115,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--configs", nargs="+", default=["default", "mac64"])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--models", type=Path, help="folder with MLPerf Tiny's networks")
+    add_models_option(parser)
     options = parser.parse_args(arguments)
-    variable = os.environ.get("VTA_MLPERF_TINY")
-    folder = options.models or (Path(variable) if variable else None)
 
     table = Table(title=f"medians of {options.repeats}", box=box.SIMPLE)
     for heading in ("network", "config"):
         table.add_column(heading)
     for heading in ("process, s", "compile, s", "run, ms", "M MAC", "M MAC/s"):
         table.add_column(heading, justify="right")
-    for network, model in models(folder).items():
+    for network, model in models(options.models).items():
         for config in options.configs:
             m = measure(network, model, config, options.repeats)
             table.add_row(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import compile_time
+from benchmarks import compile_time, rtl_speed
+from runtime.device import open_device
 from tests.models import DIGITS, model_path
+from vta_hw.spec.config import VtaConfig
 
 COMPILE_LIMIT_S = 3.0
 
@@ -33,3 +35,23 @@ def test_models_below_a_folder(tmp_path, monkeypatch: pytest.MonkeyPatch):
 def test_resnet8_compiles_fast_in_a_fresh_process():
     model = model_path("ic_resnet8_int8.tflite")
     assert compile_time.measure("ResNet-8", model, "default", 1).process_s < COMPILE_LIMIT_S
+
+
+def test_the_program_that_keeps_gemm_busy():
+    for config in map(VtaConfig.load, ("default", "mac64", "tiny")):
+        stream, image = rtl_speed.gemm_load(config, tiles=8)
+        result = open_device("cycle", config).run_stream(stream, image)
+        assert result.ok
+        assert result.cycles is not None
+        assert result.counters["gemm_busy_cycles"] > 0.8 * result.cycles
+
+
+@pytest.mark.slow
+def test_speed_of_the_rtl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(rtl_speed, "models", lambda folder: {"digits": DIGITS})
+    rtl_speed.main(["--configs", "tiny", "--repeats", "1"])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if " tiny " in line]
+    assert [line[0] for line in lines] == ["GEMM", "digits"]
+    for _, _, *figures in lines:
+        assert len(figures) == 4
+        assert all(float(figure) > 0 for figure in figures)

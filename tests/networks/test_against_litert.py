@@ -20,13 +20,12 @@ import pytest
 from _pytest.mark import ParameterSet
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from compiler.context import CompileContext
-from compiler.driver import CompileResult, compile_graph, compile_model
-from compiler.graph.fuse import fuse
+from compiler.driver import CompileResult, compile_model
 from runtime.devices.functional import FunctionalDevice
 from runtime.executor import Executor
 from tests.compiler.runtimes import LiteRT
 from tests.models import model_path
+from tests.networks.alone import operators
 from vta_hw.spec.config import VtaConfig
 
 Array = np.ndarray[Any, Any]
@@ -176,13 +175,7 @@ def tally(found: Mapping[str, Array], truth: Mapping[str, Array], into: Counter[
 def alone(network: Network, config: str, numerics: str = "litert-ref") -> list[Executor]:
     """Each operator of the network as a package of its own."""
     graph = compiled(network, config, numerics).graph
-    layers = []
-    for kernel in fuse(graph):
-        part = graph.subgraph(kernel.nodes, kernel.anchor.name)
-        context = CompileContext(VtaConfig.load(config))
-        package = compile_graph(part, context, numerics).package
-        layers.append(Executor(package))
-    return layers
+    return [Executor(package) for package in operators(graph, VtaConfig.load(config), numerics)]
 
 
 @networks

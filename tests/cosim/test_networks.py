@@ -1,0 +1,141 @@
+"""Trained networks on the machine: functional simulator, cycle simulator and RTL agree.
+
+They are compared in all of DRAM, in every instruction's cycles and in every counter; the outputs
+besides with those of the runtime that the network comes from. Figures: run with -s.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from _pytest.mark import ParameterSet
+
+import vta
+from compiler.driver import CompileResult
+from examples.digits import data
+from examples.digits.judge import Judge, inexact_because
+from tests.cosim.networks import Machines
+from tests.cosim.programs import CONFIGS, config_of
+from tests.models import DIGITS, model_path
+from tests.networks.alone import operators
+from tests.networks.test_against_litert import NETWORKS, as_it_stands, stimuli
+
+Array = np.ndarray[Any, Any]
+Arrays = dict[str, Array]
+
+COMPARED = (*NETWORKS, "digits")
+SELDOM = ("tiny", "tiny-short-queue")
+LATENCIES = (1, 16, 200)
+SAMPLES = 3
+
+networks = pytest.mark.parametrize("network", COMPARED)
+
+
+def _configs() -> Iterator[ParameterSet]:
+    for name in CONFIGS:
+        # Nothing runs on blocks whose sides differ: the compiler needs square ones.
+        if name == "rect":
+            continue
+        # Small blocks take many more cycles.
+        marks = pytest.mark.long if name in SELDOM else pytest.mark.slow
+        yield pytest.param(name, marks=marks)
+
+
+configs = pytest.mark.parametrize("config_name", list(_configs()))
+
+
+@cache
+def compiled(network: str, config_name: str) -> CompileResult:
+    path = DIGITS if network == "digits" else model_path(NETWORKS[network].file)
+    return vta.compile(path, config_of(config_name))
+
+
+def samples(network: str, count: int, rng: np.random.Generator) -> Iterator[Arrays]:
+    if network != "digits":
+        yield from stimuli(NETWORKS[network], count, rng)
+        return
+    images = data.load().test_images
+    for index in rng.choice(len(images), count, replace=False):
+        yield {"image": images[index][None]}
+
+
+def judge(network: str) -> Callable[[Arrays], Arrays]:
+    """The network's own runtime."""
+    if network == "digits":
+        if reason := inexact_because():
+            pytest.skip(f"ONNX Runtime: {reason}")
+        return Judge(DIGITS).run
+    plain = as_it_stands(NETWORKS[network], "litert-ref")
+    (output,) = compiled(network, "default").package.outputs
+    return lambda inputs: {output: plain(inputs)}
+
+
+@networks
+@configs
+def test_whole(network: str, config_name: str, rng: np.random.Generator) -> None:
+    """Several inferences, each on what the one before left in the memories."""
+    package, truth = compiled(network, config_name).package, judge(network)
+    cycles = set()
+    start = time.perf_counter()
+    with Machines(config_of(config_name)) as machines:
+        loaded = machines.load(package)
+        for inputs in samples(network, SAMPLES, rng):
+            inference = loaded.run(inputs)
+            expected = truth(inputs)
+            assert inference.outputs.keys() <= expected.keys()
+            for name, array in inference.outputs.items():
+                np.testing.assert_array_equal(array, expected[name], name)
+            cycles.add(inference.result.cycles)
+    (count,) = cycles
+    print(
+        f"{network} on {config_name}: {count} cycles, {SAMPLES} inferences on three devices in "
+        f"{time.perf_counter() - start:.1f} s"
+    )
+
+
+@networks
+@configs
+def test_layers(network: str, config_name: str, rng: np.random.Generator) -> None:
+    """Every operator compiled alone, one after the other on the same machine."""
+    result = compiled(network, config_name)
+    config, ran = result.package.config, 0
+    with Machines(config) as machines:
+        for package in operators(result.graph, config, result.package.numerics):
+            if not package.programs:
+                continue
+            inputs = vta.random_inputs(package, seed=int(rng.integers(1 << 31)))
+            ran += len(machines.load(package).run(inputs).runs)
+    assert ran > 0
+    assert ran == sum(row.where == "vta" for row in result.package.layers)
+
+
+@networks
+@pytest.mark.parametrize("latency", LATENCIES)
+@pytest.mark.slow
+def test_latencies(network: str, latency: int, rng: np.random.Generator) -> None:
+    """The same package on a machine with another memory."""
+    package = compiled(network, "default").package
+    config = package.config.override([f"DRAM_LATENCY={latency}"])
+    (inputs,) = samples(network, 1, rng)
+    with Machines(config) as machines:
+        cycles = machines.load(package).run(inputs).result.cycles
+    print(f"{network} behind a latency of {latency}: {cycles} cycles")
+
+
+@networks
+@pytest.mark.slow
+def test_latency_costs_cycles(network: str) -> None:
+    """`test_latencies` would show nothing if the setting did not reach the machine."""
+    package = compiled(network, "default").package
+    inputs = vta.random_inputs(package)
+    cycles = []
+    for latency in LATENCIES:
+        result = vta.load(package, "cycle", settings=[f"DRAM_LATENCY={latency}"]).run(inputs).result
+        assert result.cycles is not None
+        cycles.append(result.cycles)
+    assert sorted(set(cycles)) == cycles
