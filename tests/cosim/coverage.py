@@ -220,6 +220,8 @@ def _source_bins(insn: Alu, dst: Sequence[int], src: Sequence[int]) -> Iterator[
 
 
 def _indices(insn: Gemm | Alu, words: np.ndarray, config: VtaConfig, name: str) -> list[int]:
+    if not len(words):
+        return []
     base = isa.unpack_uops(words, config)[name]
     outer = np.arange(insn.iter_out) * getattr(insn, f"{name}_factor_out")
     inner = np.arange(insn.iter_in) * getattr(insn, f"{name}_factor_in")

@@ -88,7 +88,7 @@ class LoadControl(Component):
                 waiting
                 & bursts.start.ready
                 & ~padding.active
-                & ((job.rows != 0) | (in_flight == 0))
+                & (((job.fill_first | job.fill_last) == 0) | (in_flight == 0))
             ),
             bursts.start.valid.eq(take),
             bursts.start.payload.address.eq(job.address),
