@@ -53,6 +53,8 @@ class Builder:
         self.tags: set[str] = set()
         self.dead: set[Queue] = set()
         self._spoiled = False
+        self.wanted: frozenset[str] | None = None
+        """Flags that the next instruction gets in place of stray ones."""
         self.stray = 0.15
         """How often an instruction gets a flag that nothing needs."""
         self._last: list[Values | None] = [None] * 3
@@ -233,12 +235,25 @@ class Builder:
         self._known[consumer] = [max(a, b) for a, b in zip(known, snapshot, strict=True)]
 
     def _stray_tokens(self, stage: int, insn: Values) -> None:
+        if self.wanted is not None:
+            self._wanted_tokens(stage, insn, self.wanted)
+            self.wanted = None
+            return
         for queue in QUEUES:
             if queue in self.dead or self.rng.random() < 1 - self.stray:
                 continue
             if queue[1] == stage and self._tokens[queue] and queue not in self._pending[stage]:
                 self._pop(queue)
             if queue[0] == stage and len(self._tokens[queue]) < 6:
+                insn[push_flag(queue)] = 1
+
+    def _wanted_tokens(self, stage: int, insn: Values, flags: frozenset[str]) -> None:
+        for queue in QUEUES:
+            if queue[1] == stage and pop_flag(queue) in flags and queue not in self._pending[stage]:
+                if not self._tokens[queue]:
+                    self._push(queue)
+                self._pop(queue)
+            if queue[0] == stage and push_flag(queue) in flags:
                 insn[push_flag(queue)] = 1
 
     def _append(self, stage: int, insn: Values, reads: set[Key], writes: set[Key]) -> None:

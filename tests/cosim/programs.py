@@ -9,7 +9,7 @@ from unittest import mock
 
 import numpy as np
 
-from tests.cosim.stress import stress_program
+from tests.cosim.stress import stress_program, token_program
 from tests.gen_programs import ILLEGAL, Generated, illegal_program, legal_program
 from vta_hw.spec import isa
 from vta_hw.spec.config import VtaConfig
@@ -63,6 +63,8 @@ def case(name: str, seed: int) -> Case:
         turn = 2 * (seed // 10) + kind + 5 * list(CONFIGS).index(name)
         what = ILLEGAL[turn % len(ILLEGAL)]
         made, text = illegal_program(config, seed, what), what
+    elif kind == 9 and seed // 10 % 3 == 0:
+        made, text = token_program(config, seed), "tokens"
     else:
         made, text = stress_program(config, seed), "stress"
     # The generator shortens the queue at times, which is another machine.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from random import Random
 
 from tests import oracle_words as w
 from tests.gen_builder import QUEUES, push_flag
 from tests.gen_moves import Moves
 from tests.gen_programs import Generated
-from tests.oracle import TOKEN_MAX
+from tests.oracle import FLAGS, TOKEN_MAX
 from tests.oracle_words import Geometry, Values
 from vta_hw.spec.config import VtaConfig
 
@@ -30,6 +31,23 @@ def stress_program(config: VtaConfig, seed: int) -> Generated:
         rng.choice((moves.side_by_side, moves.side_by_side, moves.replicate, moves.random_move))()
     moves.store_everything()
     moves.finish()
+    return _generated(config, seed, moves)
+
+
+def token_program(config: VtaConfig, seed: int) -> Generated:
+    """A legal program in which compute instructions of all forms have all sets of tokens."""
+    moves = _Stress(Geometry.of(config), Random(seed))
+    moves.prologue()
+    sets = [frozenset(chosen) for n in range(5) for chosen in combinations(FLAGS, n)]
+    for flags in sets:
+        moves.all_forms(flags)
+    moves.store_everything()
+    moves.builder.wanted = frozenset(flag for flag in FLAGS[:2] if moves.rng.random() < 0.7)
+    moves.finish()
+    return _generated(config, seed, moves)
+
+
+def _generated(config: VtaConfig, seed: int, moves: Moves) -> Generated:
     builder = moves.builder
     words = (w.encode(insn, moves.geometry) for insn in builder.insns)
     stream = b"".join(word.to_bytes(16, "little") for word in words)
@@ -51,7 +69,7 @@ class _Stress(Moves):
         rng, windows = self.rng, dict(self.windows)
         acc = self._thirds(w.ACC)
         uop = self._thirds(w.UOP)
-        counts, self.counts = self.counts, ((1, 2, 3), (1, 3, 6), (1, 2, 4))
+        counts, self.counts = self.counts, ((2, 3, 3, 4), (3, 6, 8), (2, 4, 4))
         made: list[Values] = []
         for unit in range(3):
             self.windows[w.ACC], self.windows[w.UOP] = acc[unit], uop[unit]
@@ -75,6 +93,27 @@ class _Stress(Moves):
         parts = [(base + i * third, third) for i in range(3)]
         self.rng.shuffle(parts)
         return parts
+
+    def all_forms(self, flags: frozenset[str]) -> None:
+        """One instruction of each form of the compute stage, with these flags if possible."""
+        reset = self.make_gemm() | {"reset": 1}
+        made = [reset, self.make_gemm() | {"reset": 0}]
+        made += [self.make_load(w.UOP), self.make_load(w.ACC), self.make_load(w.ACC)]
+        for insn in made:
+            self._emit_wanted(insn, flags)
+        for use_imm in (0, 1):
+            alu = self.make_alu(self.rng.choice((w.ADD, w.MAX)))
+            self._emit_wanted(alu | {"use_imm": use_imm}, flags)
+        if "requant" in self.geometry.extensions:
+            self._emit_wanted(self.make_alu(w.REQ), flags)
+        self.builder.wanted = flags
+        self.builder.idle(w.STAGE_COMPUTE)
+
+    def _emit_wanted(self, insn: Values, flags: frozenset[str]) -> None:
+        if insn["opcode"] != w.LOAD and self.trial(insn) is not None:
+            return
+        self.builder.wanted = flags
+        self.builder.emit(insn)
 
     def replicate(self) -> None:
         """A LOAD that gives many ACC elements the value of one."""
