@@ -51,7 +51,7 @@ def test_a_difference_is_found():
     made, config = _cases("tiny")[0]
     slower = config.override([f"DRAM_LATENCY={config.dram_latency + 1}"])
     stream, dram = made.generated.stream, made.generated.dram
-    outcomes = [run("cycle", chosen, stream, dram) for chosen in (config, slower)]
-    found = differences(*outcomes, config, stream)
+    left, right = (run("cycle", chosen, stream, dram) for chosen in (config, slower))
+    found = differences(left, right, config, stream)
     assert any(line.startswith("total:") for line in found)
     assert any("of instruction" in line for line in found)
