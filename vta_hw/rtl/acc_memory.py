@@ -11,6 +11,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In
 
 from vta_hw.rtl.mac_array import LANE_BITS
+from vta_hw.rtl.memories import parted_memory
 from vta_hw.rtl.signatures import (
     AccLoad,
     AccSlot,
@@ -44,8 +45,8 @@ class AccMemory(wiring.Component):
     """ACC and OUT, with the slots of rule G2.
 
     A grant in n is followed by a read in n + ACC_READ_DELAY and a write in n + ACC_WRITE_DELAY. A
-    read sees the write of the same cycle. OUT has the low 8 bits of each lane of what is written; a
-    read of it does not see the write of the same cycle.
+    read sees the write of the same cycle. OUT has the low 8 bits of each lane of what is written;
+    an element of it that is read in the cycle in which it is written has an undefined value.
 
     Members
     -------
@@ -239,7 +240,7 @@ class AccMemory(wiring.Component):
 
     def _out_bank(self, m: Module, place: _Place, write: _Write) -> Value:
         """OUT of one bank; gives what is read from it."""
-        memory = Memory(shape=unsigned(self._out_bits), depth=self._bank_depth, init=[])
+        memory = parted_memory(self._out_bits, self._bank_depth)
         m.submodules[f"out_{place.half}_{place.slot}"] = memory
         write_port = memory.write_port()
         read_port = memory.read_port()

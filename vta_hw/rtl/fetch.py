@@ -6,9 +6,9 @@ from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
+from vta_hw.rtl.memories import Queue
 from vta_hw.rtl.parts import part
 from vta_hw.rtl.signatures import (
     ADDRESS_BITS,
@@ -121,9 +121,9 @@ class Fetch(wiring.Component):
         # Unless an entry has several instructions, there are as many as are requested; else the
         # first may be left of its entry.
         depth = FETCH_BUFFER // per_beat + 1
-        m.submodules.buffer = buffer = SyncFIFOBuffered(width=width, depth=depth)
+        m.submodules.buffer = buffer = Queue(width, depth)
         if self._beats == 1:
-            m.d.comb += [buffer.w_data.eq(self.port.data), buffer.w_en.eq(self.port.beat)]
+            m.d.comb += [buffer.entry.eq(self.port.data), buffer.push.eq(self.port.beat)]
         else:
             earlier = Signal(INSN_BITS - len(self.port.data))
             beat = Signal(range(self._beats))
@@ -131,19 +131,19 @@ class Fetch(wiring.Component):
             with m.If(self.port.beat):
                 m.d.sync += [earlier.eq(whole[len(self.port.data) :]), beat.eq(beat + 1)]
             m.d.comb += [
-                buffer.w_data.eq(whole),
-                buffer.w_en.eq(self.port.beat & (beat == self._beats - 1)),
+                buffer.entry.eq(whole),
+                buffer.push.eq(self.port.beat & (beat == self._beats - 1)),
             ]
         if per_beat == 1:
-            m.d.comb += buffer.r_en.eq(dispatched)
-            return buffer.r_data, buffer.r_rdy
+            m.d.comb += buffer.pop.eq(dispatched)
+            return buffer.head, buffer.valid
         slot = Signal(self._log_per_beat)
         with m.If(self.start):
             m.d.sync += slot.eq(self.base >> _LOG_INSN_BYTES)
         with m.Elif(dispatched):
             m.d.sync += slot.eq(slot + 1)
-        m.d.comb += buffer.r_en.eq(dispatched & slot.all())
-        return part(buffer.r_data, slot), buffer.r_rdy
+        m.d.comb += buffer.pop.eq(dispatched & slot.all())
+        return part(buffer.head, slot), buffer.valid
 
     def _dispatch(
         self, m: Module, stopped: Value, found: Value, available: Value, dispatched: Value

@@ -10,6 +10,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In
 
+from vta_hw.rtl.memories import parted_memory
 from vta_hw.rtl.signatures import ElementRead, ElementWrite, element_bits
 from vta_hw.spec import machine
 from vta_hw.spec.config import MemType, VtaConfig
@@ -45,11 +46,7 @@ class Scratchpad(Component):
         depth = self._config.depth(self._memory)
         banks = min(elements, depth)
         width = element_bits(self._config, self._memory)
-        memories = [
-            # No memory of a single row: its address would have no bits.
-            Memory(shape=width, depth=max(depth // banks, 2), init=[])
-            for _ in range(banks)
-        ]
+        memories = [parted_memory(width, depth // banks) for _ in range(banks)]
         for number, memory in enumerate(memories):
             m.submodules[f"bank_{number}"] = memory
         if banks == 1:

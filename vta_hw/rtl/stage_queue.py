@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from amaranth.hdl import Module
 from amaranth.lib import wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
+from vta_hw.rtl.memories import Queue
 from vta_hw.rtl.signatures import INSTRUCTION, Dispatch
 from vta_hw.spec.config import VtaConfig
 
@@ -34,15 +34,15 @@ class StageQueue(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """A queue in block RAM; its level counts the instruction at the output too."""
+        """The queue's level counts the instruction at the output too."""
         m = Module()
-        m.submodules.fifo = fifo = SyncFIFOBuffered(width=INSTRUCTION.size, depth=self._depth)
+        m.submodules.queue = queue = Queue(INSTRUCTION.size, self._depth)
         m.d.comb += [
-            fifo.w_en.eq(self.dispatch.valid),
-            fifo.w_data.eq(self.dispatch.payload),
-            self.dispatch.room.eq(fifo.level != self._depth),
-            self.valid.eq(fifo.r_rdy),
-            self.head.eq(fifo.r_data),
-            fifo.r_en.eq(self.issue),
+            queue.push.eq(self.dispatch.valid),
+            queue.entry.eq(self.dispatch.payload),
+            self.dispatch.room.eq(queue.level != self._depth),
+            self.valid.eq(queue.valid),
+            self.head.eq(queue.head),
+            queue.pop.eq(self.issue),
         ]
         return m
