@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,10 +50,13 @@ def _configs() -> Iterator[ParameterSet]:
 configs = pytest.mark.parametrize("config_name", list(_configs()))
 
 
+def model(network: str) -> Path:
+    return DIGITS if network == "digits" else model_path(NETWORKS[network].file)
+
+
 @cache
 def compiled(network: str, config_name: str) -> CompileResult:
-    path = DIGITS if network == "digits" else model_path(NETWORKS[network].file)
-    return vta.compile(path, config_of(config_name))
+    return vta.compile(model(network), config_of(config_name))
 
 
 def samples(network: str, count: int, rng: np.random.Generator) -> Iterator[Arrays]:
@@ -112,6 +116,17 @@ def test_layers(network: str, config_name: str, rng: np.random.Generator) -> Non
             ran += len(machines.load(package).run(inputs).runs)
     assert ran > 0
     assert ran == sum(row.where == "vta" for row in result.package.layers)
+
+
+@networks
+@pytest.mark.long
+def test_whole_without_extensions(network: str, rng: np.random.Generator) -> None:
+    """Plain VTA, whose results may be a unit away from the runtime's."""
+    result = vta.compile(model(network), "pynq")
+    (inputs,) = samples(network, 1, rng)
+    with Machines(result.package.config) as machines:
+        cycles = machines.load(result.package).run(inputs).result.cycles
+    print(f"{network} on pynq: {cycles} cycles")
 
 
 @networks
