@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.models import DIGITS, REPO
-from vta_hw.spec.config import named_configs
+from vta_hw.spec.config import VtaConfig, named_configs
+from vta_hw.spec.isa import Finish, encode_all
 
 pytestmark = pytest.mark.slow
 
@@ -24,6 +25,7 @@ _LEFT_OUT = (".git", ".venv", "build", "dist", "*.egg-info", "__pycache__", ".*_
 def _run(command: Sequence[str | Path], folder: Path) -> str:
     # Nothing of the environment that runs the tests may be found from there.
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL"))}
+    environment["VTA_CACHE_DIR"] = str(folder / "cache")
     run = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
@@ -52,6 +54,12 @@ def test_contents(wheel: Path):
         p.relative_to(copy).as_posix() for package in top for p in (copy / package).rglob("*.py")
     }
     assert source == {name for name in names if name.endswith(".py")}
+    others = {
+        p.relative_to(copy).as_posix()
+        for p in (copy / "vta_hw" / "verilator").iterdir()
+        if p.suffix in (".cpp", ".h", ".vlt")
+    }
+    assert others and others <= set(names)
     assert any(name.endswith("LICENSE") for name in names)
 
 
@@ -67,7 +75,7 @@ def test_install_compile_run(wheel: Path, tmp_path: Path):
         "-c",
         REPO / "constraints.txt",
     ]
-    _run([*install, wheel], tmp_path)
+    _run([*install, f"{wheel}[rtl]"], tmp_path)
     shutil.copy(DIGITS, tmp_path / "model.onnx")
     _run(
         [binaries / "vta", "compile", "model.onnx", "-o", "net.vta", "--config", "mac64"], tmp_path
@@ -79,3 +87,22 @@ def test_install_compile_run(wheel: Path, tmp_path: Path):
     assert result["macs"] > 0
     assert result["host_macs"] == 0
     assert (tmp_path / "out").is_dir()
+    _check_hardware(binaries / "vta", tmp_path)
+
+
+def _check_hardware(vta: Path, folder: Path) -> None:
+    """The installed package writes Verilog, and builds and runs its simulation."""
+    _run([vta, "verilog", "--config", "tiny", "-o", "verilog"], folder)
+    made = {path.name for path in (folder / "verilog").iterdir()}
+    assert {"vta_core.v", "vta_shell.v", "vta.json", "vta_regs.h"} <= made
+    program = encode_all([Finish()], VtaConfig.load("tiny"))
+    (folder / "I.bin").write_bytes(program)
+    (folder / "IN.bin").write_bytes(bytes(4096))
+    command = [vta, "exec", "--config", "tiny", "--insns", "I.bin", "--dram", "IN.bin", "--json"]
+    runs = [
+        _run([*command, "--out", f"{device}.bin", "--device", device], folder)
+        for device in ("rtl", "cycle")
+    ]
+    rtl, cycle = (json.loads(text.splitlines()[-1]) for text in runs)
+    assert rtl["status"] == cycle["status"] == "ok"
+    assert rtl["cycles"] == cycle["cycles"] > 0
