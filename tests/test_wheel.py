@@ -98,7 +98,8 @@ def _check_hardware(vta: Path, folder: Path) -> None:
     program = encode_all([Finish()], VtaConfig.load("tiny"))
     (folder / "I.bin").write_bytes(program)
     (folder / "IN.bin").write_bytes(bytes(4096))
-    command = [vta, "exec", "--config", "tiny", "--insns", "I.bin", "--dram", "IN.bin", "--json"]
+    command: list[str | Path] = [vta, "exec", "--config", "tiny", "--json"]
+    command += ["--insns", "I.bin", "--dram", "IN.bin"]
     runs = [
         _run([*command, "--out", f"{device}.bin", "--device", device], folder)
         for device in ("rtl", "cycle")
