@@ -44,7 +44,7 @@ $(VENV)/installed-demo: $(INPUTS) | $(VENV)/bin/python
 
 $(VENV)/installed-test: $(INPUTS) | $(VENV)/bin/python
 	@echo "installing into $(VENV) what the tests need"
-	$(PIP) --editable '.[demo,test,rtl]'
+	$(PIP) --editable '.[demo,test,rtl,formal]'
 	touch $@ $(VENV)/installed-demo
 
 clean:

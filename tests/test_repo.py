@@ -24,7 +24,7 @@ ABSOLUTE_PATH = re.compile(r"(?<![\w.~-])/(?:home|root|work|Users|mnt|opt)/\w")
 CITATION = re.compile(
     r"\bDESIGN\b|\b[Dd]esign,? section|\b(?:of|from) the design\b|\b[Ii]ssue #?\d"
 )
-INSTALLED_BY_MAKE = ("demo", "test")
+INSTALLED_BY_MAKE = ("demo", "test", "rtl", "formal")
 
 
 def _tracked() -> list[str]:
