@@ -132,11 +132,12 @@ class Counters(wiring.Component):
             with m.If(place == slots - 1):
                 m.d.sync += [place.eq(0), first.eq(0)]
             # No turn is longer than `slots` cycles, so that a count never overflows.
-            for number, (name, step) in enumerate(steps.items()):
-                count = Signal(range(slots + 1), name=name)
-                more = step & running
-                with m.If(place == number):
-                    m.d.sync += [carried.eq(count), count.eq(more)]
-                with m.Else():
-                    m.d.sync += count.eq(count + more)
+            counts = {name: Signal(range(slots + 1), name=name) for name in steps}
+            for number, (name, count) in enumerate(counts.items()):
+                kept = Mux(place == number, 0, count)
+                m.d.sync += count.eq(kept + (steps[name] & running))
+            with m.Switch(place):
+                for number, count in enumerate(counts.values()):
+                    with m.Case(number):
+                        m.d.sync += carried.eq(count)
         return port
