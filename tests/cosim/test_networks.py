@@ -20,11 +20,13 @@ import vta
 from compiler.driver import CompileResult
 from examples.digits import data
 from examples.digits.judge import Judge, inexact_because
+from runtime.devices.cycle import CycleDevice
 from tests.cosim.networks import Machines
 from tests.cosim.programs import CONFIGS, config_of
 from tests.models import DIGITS, model_path
 from tests.networks.alone import operators
 from tests.networks.test_against_litert import NETWORKS, as_it_stands, stimuli
+from vta_hw.spec.config import VtaConfig
 
 Array = np.ndarray[Any, Any]
 Arrays = dict[str, Array]
@@ -154,3 +156,19 @@ def test_latency_costs_cycles(network: str) -> None:
         assert result.cycles is not None
         cycles.append(result.cycles)
     assert sorted(set(cycles)) == cycles
+
+
+@pytest.mark.slow
+def test_a_difference_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slower(config: VtaConfig, timeline: bool) -> CycleDevice:
+        return CycleDevice(
+            config.override([f"DRAM_LATENCY={config.dram_latency + 1}"]), timeline=timeline
+        )
+
+    monkeypatch.setattr("tests.cosim.networks.CycleDevice", slower)
+    package = compiled("digits", "default").package
+    with (
+        Machines(package.config) as machines,
+        pytest.raises(AssertionError, match=r"^total: \d+ cycles on cycle, \d+ on rtl\n"),
+    ):
+        machines.load(package).run(vta.random_inputs(package))
