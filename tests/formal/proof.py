@@ -29,9 +29,11 @@ from amaranth.hdl import (
 )
 
 _TOP = "top"
-_SECONDS = 300
-_FAILED = re.compile(rf"Assert failed in {_TOP}\.(\w+):")
-_UNREACHED = re.compile(rf"Unreached cover statement at {_TOP}\.(\w+):")
+_SECONDS = 600
+# Apart from the names of signals.
+_PREFIX = "property_"
+_FAILED = re.compile(rf"Assert failed in {_TOP}\.{_PREFIX}(\w+):")
+_UNREACHED = re.compile(rf"Unreached cover statement at {_TOP}\.{_PREFIX}(\w+):")
 _CONFIG = """\
 [options]
 mode {mode}
@@ -109,11 +111,11 @@ class Proof:
     def must(self, name: str, condition: Any) -> None:
         """The property `name`: `condition` holds in every cycle."""
         if self._only in (None, name):
-            self.m.submodules[name] = _Claim(Assert, condition)
+            self.m.submodules[_PREFIX + name] = _Claim(Assert, condition)
 
     def reach(self, name: str, condition: Any) -> None:
         """The situation `name`: `condition` holds in some cycle of some run."""
-        self.m.submodules[name] = _Claim(Cover, condition)
+        self.m.submodules[_PREFIX + name] = _Claim(Cover, condition)
 
     def text(self) -> str:
         """The circuit as RTLIL."""
