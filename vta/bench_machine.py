@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from runtime.device import open_device
+from vta.api import UsageError
 from vta_hw.spec.asm import assemble
 from vta_hw.spec.config import MemType, VtaConfig
 from vta_hw.spec.events import IntArray, Timeline
@@ -21,6 +22,7 @@ STEPS = 64
 _REPEATS = 8
 _TRANSFERS = 24
 _IMAGE_BYTES = 1 << 20
+_UOPS = 3
 _SETTLE = 2
 """Instructions at either end of a series that are left out: there the pipelines fill and drain."""
 
@@ -41,7 +43,16 @@ class Figure:
 
 
 def measure(config: VtaConfig, device: str = "cycle") -> list[Figure]:
-    """All figures of a configuration, measured on a device that has a clock."""
+    """All figures of a configuration, measured on a device that has a clock.
+
+    Raises `UsageError` for a configuration whose UOP or ACC is too small for the programs.
+    """
+    for memory, least in ((MemType.UOP, _UOPS), (MemType.ACC, 2 * STEPS)):
+        if config.depth(memory) < least:
+            raise UsageError(
+                f"config {config.name!r} has {config.depth(memory)} {memory.name} elements, fewer "
+                f"than the {least} that these programs use; make LOG_{memory.name}_BUFF_SIZE larger"
+            )
     return list(_figures(config, device))
 
 
@@ -109,8 +120,7 @@ class _Series:
         body = "\n".join([line(half)] * _REPEATS)
         _, timeline = _run(self._config, self._device, body)
         gaps = np.diff(timeline.issue[1:-1])[_SETTLE:-_SETTLE]
-        assert (gaps == gaps[0]).all(), gaps
-        return float(gaps[0]) - STEPS
+        return float(gaps.max()) - STEPS
 
 
 def _uop_words(config: VtaConfig) -> bytes:
@@ -122,14 +132,18 @@ def _uop_words(config: VtaConfig) -> bytes:
 
 def _run(config: VtaConfig, device: str, body: str) -> tuple[list[Instruction], Timeline]:
     """The program's instructions and what happened when; its micro-ops are loaded first."""
-    text = f"load uop y=1 x=3 stride=3\n{body}\nfinish"
+    text = f"load uop y=1 x={_UOPS} stride={_UOPS}\n{body}\nfinish"
     image = np.zeros(_IMAGE_BYTES, np.uint8)
     words = _uop_words(config)
     image[: len(words)] = np.frombuffer(words, np.uint8)
     instructions = assemble(text, config)
     machine = open_device(device, config, timeline=True)
     result = machine.run_stream(encode_all(instructions, config), image)
-    assert result.ok and result.timeline is not None, result
+    if result.fault is not None or result.timeline is None:
+        raise UsageError(
+            f"device {device!r} ended a program for config {config.name!r} with {result.status} or "
+            f"gave no timeline; choose one that counts cycles"
+        )
     return instructions, result.timeline
 
 

@@ -42,3 +42,15 @@ def test_command(capsys):
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert record["config"] == "tiny"
     assert all(figure["good"] for figure in record["figures"])
+
+
+@pytest.mark.parametrize("setting", ["LOG_UOP_BUFF_SIZE=3", "LOG_ACC_BUFF_SIZE=10"])
+def test_too_small(setting, capsys):
+    assert main(["bench", "machine", "--config", "tiny", "--set", setting]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("vta: ") and said.count("\n") == 1 and "make LOG_" in said
+
+
+def test_no_clock(capsys):
+    assert main(["bench", "machine", "--device", "functional"]) == 2
+    assert "clock" in capsys.readouterr().err
