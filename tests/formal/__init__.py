@@ -3,7 +3,8 @@
 Each file wraps one unit into a `proof.Proof`: a model of what it must do, assumptions on the unit's
 surroundings, and named properties. `proof.check` hands that to SymbiYosys, which looks for any
 inputs that break a property in the first `depth` cycles after reset (mode ``bmc``), or for inputs
-that reach a named situation (mode ``cover``: the assumptions leave room for what matters).
+that reach a named situation (mode ``cover``: the assumptions leave room for what matters). Where
+the outputs show enough of the state, properties are proved by induction too, for ever (``prove``).
 
 Bounds are chosen so that queues fill, run empty and wrap around, and limits are met: units are
 built with the least sizes that the config allows. What is beyond the bound is up to the random

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,12 +66,13 @@ class Proof:
     """A circuit with properties; `m` is its module, to which the unit and models are added.
 
     Cycle 0 is the first after reset: every register has its initial value. With `only`, the other
-    properties are left out: none of them is refuted first.
+    properties are left out: none of them is refuted first. Those of `without` are left out too.
     """
 
-    def __init__(self, only: str | None = None) -> None:
+    def __init__(self, only: str | None = None, without: Collection[str] = ()) -> None:
         self.m = Module()
         self._only = only
+        self._without = without
         self._clock = ClockDomain("sync", reset_less=True)
         self._inputs: list[Signal] = []
         self.m.domains.sync = self._clock
@@ -110,7 +111,7 @@ class Proof:
 
     def must(self, name: str, condition: Any) -> None:
         """The property `name`: `condition` holds in every cycle."""
-        if self._only in (None, name):
+        if self._only in (None, name) and name not in self._without:
             self.m.submodules[_PREFIX + name] = _Claim(Assert, condition)
 
     def reach(self, name: str, condition: Any) -> None:
@@ -137,7 +138,8 @@ class Outcome:
 
 
 def check(proof: Proof, mode: str, depth: int, folder: Path) -> Outcome:
-    """Run SymbiYosys in `folder`; `mode` is ``bmc`` or ``cover``, over `depth` cycles.
+    """Run SymbiYosys in `folder`; `mode` is ``bmc`` or ``cover``, over `depth` cycles, or
+    ``prove``: besides ``bmc``, the properties must follow from `depth` cycles in which they held.
 
     Skips the test if the tools are not installed.
     """
