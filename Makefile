@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: demo test test-fast test-long bench lint format clean
+.PHONY: demo test test-fast test-long bench resources lint format clean
 
 demo: $(VENV)/installed-demo
 	$(BIN)/python -m examples.digits.demo
@@ -23,6 +23,9 @@ test-long: $(VENV)/installed-test
 bench: $(VENV)/installed-test
 	$(BIN)/python -m benchmarks.compile_time
 	$(BIN)/python -m benchmarks.rtl_speed
+
+resources: $(VENV)/installed-test
+	$(BIN)/python -m vta_hw.rtl.resources
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check
