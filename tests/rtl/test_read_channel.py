@@ -166,6 +166,53 @@ async def grants_by_the_rules(dut: Any) -> None:
 
 
 @cocotb.test()
+async def drops_late_beats(dut: Any) -> None:
+    """Beats of bursts from before a reset reach nobody and close nothing."""
+    config, bus = configured()
+    random = rng()
+    await begin(dut, INPUTS)
+    for _ in range(30):
+        late = random.randint(1, config.max_reads)
+        dut.axi__arready.value = 1
+        for _ in range(late):
+            name = random.choice(READ_CLIENTS)
+            getattr(dut, f"{name}__request__valid").value = 1
+            await FallingEdge(dut.clk)
+            getattr(dut, f"{name}__request__valid").value = 0
+        assert int(dut.moving.value)
+        dut.rst.value = 1
+        await FallingEdge(dut.clk)
+        dut.rst.value = 0
+        for _ in range(late):
+            dut.axi__rvalid.value, dut.axi__rlast.value = 1, random.randint(0, 1)
+            await ReadOnly()
+            assert not int(dut.moving.value) and not int(dut.read_beat.value)
+            assert not any(int(getattr(dut, f"{name}__beat").value) for name in READ_CLIENTS)
+            await FallingEdge(dut.clk)
+        dut.axi__rvalid.value = 0
+        # All bursts can be opened again, and their beats go to who asked for them.
+        names = [random.choice(READ_CLIENTS) for _ in range(config.max_reads)]
+        for name in names:
+            port = getattr(dut, f"{name}__request__valid")
+            port.value = 1
+            await ReadOnly()
+            assert int(getattr(dut, f"{name}__request__ready").value)
+            await FallingEdge(dut.clk)
+            port.value = 0
+        await FallingEdge(dut.clk)
+        for name in names:
+            dut.axi__rvalid.value = dut.axi__rlast.value = 1
+            data = random.getrandbits(8 * bus)
+            dut.axi__rdata.value = data
+            await FallingEdge(dut.clk)
+            dut.axi__rvalid.value = 0
+            assert [n for n in READ_CLIENTS if int(getattr(dut, f"{n}__beat").value)] == [name]
+            assert int(getattr(dut, f"{name}__data").value) == data
+        await FallingEdge(dut.clk)
+        assert not int(dut.moving.value)
+
+
+@cocotb.test()
 async def reads_from_an_axi_ram(dut: Any) -> None:
     """What each client asked for arrives, in order, whatever the memory does."""
     from cocotbext.axi import AxiRamRead, AxiReadBus
@@ -224,7 +271,7 @@ def test_grants(
     settings = [f"LOG_BUS_WIDTH={bus}", f"MAX_READS={max_reads}"]
     run_cocotb(
         ReadChannel(VtaConfig.load("tiny").override(settings)),
-        __name__, ["grants_by_the_rules"],
+        __name__, ["grants_by_the_rules", "drops_late_beats"],
         seed=int(request.config.getoption("--seed")),
         parameters={"set": settings, "latency": latency, "stalls": stalls, "cycles": 3000},
     )  # fmt: skip

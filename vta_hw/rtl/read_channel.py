@@ -51,11 +51,12 @@ class ReadChannel(Component):
     fetch, uop, acc, inp, wgt : In(ReadPort)
         The clients, by falling priority. Grants are combinational.
     axi : Out(AxiRead)
-        A burst granted in n has its ARVALID from n + 1 on. RREADY is always high.
+        A burst granted in n has its ARVALID from n + 1 on. RREADY is always high. Beats that come
+        while no burst is open, those of bursts from before a reset, are dropped.
     moving : Out(1)
         A burst is granted or open, or a beat arrives.
     read_burst, read_beat : Out(1)
-        A burst is granted; a beat is on the bus.
+        A burst is granted; a beat of an open one is on the bus.
     """
 
     def __init__(self, config: VtaConfig) -> None:
@@ -98,8 +99,9 @@ class ReadChannel(Component):
                     axi.araddr.eq(client.request.payload.address),
                     axi.arlen.eq(client.request.payload.length),
                 ]
-        closed = axi.rvalid & axi.rlast
+        closed = self.read_beat & axi.rlast
         m.d.comb += [
+            self.read_beat.eq(axi.rvalid & (open_bursts != 0)),
             self.read_burst.eq(grants.any()),
             owners.w_en.eq(self.read_burst),
             owners.w_data.eq(grants),
@@ -116,9 +118,8 @@ class ReadChannel(Component):
         arriving = Signal(len(clients))
         beat = Signal.like(axi.rdata)
         last, error = Signal(), Signal()
-        m.d.comb += self.read_beat.eq(axi.rvalid)
-        m.d.sync += arriving.eq(Mux(axi.rvalid, owner, 0))
-        with m.If(axi.rvalid):
+        m.d.sync += arriving.eq(Mux(self.read_beat, owner, 0))
+        with m.If(self.read_beat):
             m.d.sync += [beat.eq(axi.rdata), last.eq(axi.rlast), error.eq(axi.rresp != 0)]
         for client, arrives in zip(clients, arriving, strict=True):
             m.d.comb += [

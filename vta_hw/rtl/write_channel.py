@@ -67,7 +67,8 @@ class WriteChannel(wiring.Component):
         A beat that was reserved in u comes in u + 1. It is on the bus in u + 2, or when those
         before it have gone. No burst's data come before its address.
     open, response, error
-        Whether a burst is open; a response arrives; it is an error.
+        Whether a burst is open; a response arrives; it is an error. Responses that come while no
+        burst is open, those to bursts from before a reset, are dropped.
     write_beat
         A beat goes over the bus.
     axi
@@ -109,11 +110,12 @@ class WriteChannel(wiring.Component):
         """Addresses and responses."""
         axi, most = self.axi, self._config.max_reads
         count = Signal(range(most + 1))
-        accepted = Signal()
+        accepted, answered = Signal(), Signal()
         m.d.comb += [
             self.burst.ready.eq((count != most) & (~axi.awvalid | axi.awready)),
             accepted.eq(self.burst.valid & self.burst.ready),
             self.open.eq(count != 0),
+            answered.eq(axi.bvalid & self.open),
         ]
         with m.If(accepted):
             m.d.sync += [
@@ -124,9 +126,9 @@ class WriteChannel(wiring.Component):
         with m.Elif(axi.awready):
             m.d.sync += axi.awvalid.eq(0)
         m.d.sync += [
-            count.eq(count + accepted - axi.bvalid),
-            self.response.eq(axi.bvalid),
-            self.error.eq(axi.bvalid & (axi.bresp != 0)),
+            count.eq(count + accepted - answered),
+            self.response.eq(answered),
+            self.error.eq(answered & (axi.bresp != 0)),
         ]
 
     def _beats(self, m: Module) -> None:
