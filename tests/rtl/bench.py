@@ -56,7 +56,9 @@ def run_cocotb(
     runner_module = pytest.importorskip("cocotb_tools.runner")
     _add_verilator_to_path()
     top = "dut"
-    text = _verilog(component, top)
+    from vta_hw.rtl.verilog import to_verilog
+
+    text = to_verilog(component, top)
     key = hashlib.sha256(repr((text, _BUILD_ARGS, _MAKE_FLAGS, waves)).encode()).hexdigest()[:16]
     folder = BUILD / key
     runner = runner_module.get_runner("verilator")
@@ -111,12 +113,6 @@ def _add_verilator_to_path() -> None:
     folder = str(Path(verilator.__file__).parent / "bin")
     if folder not in os.environ["PATH"].split(os.pathsep):
         os.environ["PATH"] = os.pathsep.join([folder, os.environ["PATH"]])
-
-
-def _verilog(component: Any, top: str) -> str:
-    from amaranth.back import verilog
-
-    return str(verilog.convert(component, name=top, strip_internal_attrs=True, emit_src=False))
 
 
 @contextmanager

@@ -52,7 +52,7 @@ class Counters(wiring.Component):
         The counters are exact; high again within two turns after a run.
     select, value
         The counter ``COUNTERS[select]``, or for `ACC_WRITES` the sum of the operations; in the
-        cycle after that with `select`.
+        cycle after that with `select`. 0 until something of this run was carried over to it.
     """
 
     def __init__(self, config: VtaConfig) -> None:
@@ -91,7 +91,7 @@ class Counters(wiring.Component):
             is_wide.eq(1),
         ]
         steps = {name: 1 if name == "cycles" else amounts[name] for name in self._narrow}
-        sums = self._carry(m, running, steps)
+        sums, blank = self._carry(m, running, steps)
         with m.Switch(self.select):
             for number, name in enumerate(COUNTERS):
                 with m.Case(number):
@@ -102,18 +102,23 @@ class Counters(wiring.Component):
                         m.d.sync += is_wide.eq(0)
             with m.Default():
                 m.d.sync += wide.eq(acc_writes)
-        m.d.comb += self.value.eq(Mux(is_wide, wide, sums.data))
+        m.d.comb += self.value.eq(Mux(is_wide, wide, Mux(blank, 0, sums.data)))
         return m
 
-    def _carry(self, m: Module, running: Value, steps: Mapping[str, Value | int]) -> ReadPort:
-        """Carry the small counts over, in turn; returns a port to read the sums by."""
+    def _carry(
+        self, m: Module, running: Value, steps: Mapping[str, Value | int]
+    ) -> tuple[ReadPort, Signal]:
+        """Carry the small counts over, in turn.
+
+        Returns a port to read the sums by, and whether what it reads is not of this run.
+        """
         slots = len(steps)
         m.submodules.sums = memory = Memory(shape=registers.COUNTER_BITS, depth=slots, init=[])
         old, port, new = memory.read_port(), memory.read_port(), memory.write_port()
         place, left = Signal(range(slots)), Signal(range(slots + 1))
         active, writing = Signal(), Signal()
         # The memory keeps the sums of the run before: the first turn does not add to them.
-        first, first_of_written = Signal(init=1), Signal()
+        first, first_of_written, blank = Signal(init=1), Signal(init=1), Signal()
         carried = Signal(range(slots + 1))
         m.d.comb += [
             active.eq(running | (left != 0)),
@@ -123,6 +128,7 @@ class Counters(wiring.Component):
             new.data.eq(Mux(first_of_written, 0, old.data) + carried),
         ]
         m.d.sync += [writing.eq(active), new.addr.eq(place), first_of_written.eq(first)]
+        m.d.sync += blank.eq(first_of_written & (port.addr >= new.addr))
         with m.If(running):
             m.d.sync += left.eq(slots)
         with m.Elif(active):
@@ -140,4 +146,4 @@ class Counters(wiring.Component):
                 for number, count in enumerate(counts.values()):
                     with m.Case(number):
                         m.d.sync += carried.eq(count)
-        return port
+        return port, blank

@@ -25,6 +25,10 @@ SIMULATED = "vta_simulated"
 
 _KIND = "verilog"
 _SOURCES = ("vta_hw.rtl", "vta_hw.spec")
+_ZEROED_MEMORY = re.compile(
+    r"^  cell \$meminit_v2 \S+\n(?:    .*\n)*?    connect \\DATA \d+'0+\n(?:    .*\n)*?  end\n",
+    re.M,
+)
 _CONSTANT_PROCESS = re.compile(r"(^ *always @\*(\n *\S[^\n]* = \d+'[bdh][0-9a-fx]+;\n))", re.M)
 
 
@@ -120,11 +124,17 @@ def _port(name: str, flow: str, shape: Any) -> dict[str, Any]:
 
 
 def to_verilog(component: Any, top: str) -> str:
-    """The text of any component, without attributes that depend on where its sources lie."""
+    """The text of any component, without attributes that depend on where its sources lie.
+
+    Memories start with anything, unless they start with more than zeros.
+    """
     _require_amaranth()
+    from amaranth.back import rtlil
     from amaranth.back import verilog as writer
 
-    text = str(writer.convert(component, name=top, strip_internal_attrs=True, emit_src=False))
+    # Amaranth gives every memory initial values; Yosys would write them word by word.
+    cells = _ZEROED_MEMORY.sub("", rtlil.convert(component, name=top, emit_src=False))
+    text = str(writer._convert_rtlil_text(cells, strip_internal_attrs=True))
     # A simulator need not execute a process that reads nothing; for synthesis it is a constant.
     return _CONSTANT_PROCESS.sub(r"\1  initial\2", text)
 
