@@ -11,9 +11,8 @@ from vta_hw.rtl.load_control import LoadControl
 from vta_hw.rtl.loader import align, connect_control
 from vta_hw.rtl.signatures import LOAD_JOB, AccLoad, ReadPort, Work, bus_bits, element_bits
 from vta_hw.spec import machine
-from vta_hw.spec.config import MemType, VtaConfig
+from vta_hw.spec.config import ACC_LANE_BITS, MemType, VtaConfig
 
-ACC_LANE_BITS = 32
 LEAST_INT32 = 1 << 31
 LEAST_INT8 = 0xFFFFFF80
 """-128, sign-extended."""

@@ -10,7 +10,6 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In
 
-from vta_hw.rtl.mac_array import LANE_BITS
 from vta_hw.rtl.memories import parted_memory
 from vta_hw.rtl.signatures import (
     AccLoad,
@@ -20,7 +19,7 @@ from vta_hw.rtl.signatures import (
     acc_index_bits,
     element_bits,
 )
-from vta_hw.spec.config import MemType, VtaConfig
+from vta_hw.spec.config import ACC_LANE_BITS, MemType, VtaConfig
 from vta_hw.spec.machine import ACC_HALVES, ACC_READ_DELAY, ACC_WRITE_DELAY
 
 _OUT_BITS = 8
@@ -244,12 +243,12 @@ class AccMemory(wiring.Component):
         m.submodules[f"out_{place.half}_{place.slot}"] = memory
         write_port = memory.write_port()
         read_port = memory.read_port()
-        lanes = range(self._element_bits // LANE_BITS)
+        lanes = range(self._element_bits // ACC_LANE_BITS)
         m.d.comb += [
             write_port.en.eq(write.enable),
             write_port.addr.eq(write.row),
             write_port.data.eq(
-                Cat(write.data.word_select(lane, LANE_BITS)[:_OUT_BITS] for lane in lanes)
+                Cat(write.data.word_select(lane, ACC_LANE_BITS)[:_OUT_BITS] for lane in lanes)
             ),
             read_port.en.eq(self.out.enable),
             read_port.addr.eq(self._row(place, self.out.index)[0]),

@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from vta_hw.rtl.alu_lane import OPERATION, STAGES, TAKE, WIDTH, AluLane
+from vta_hw.rtl.alu_lane import OPERATION, STAGES, TAKE, AluLane
 from vta_hw.rtl.signatures import (
     OPS_BITS,
     REQ_IMMEDIATE,
@@ -18,10 +18,9 @@ from vta_hw.rtl.signatures import (
 )
 from vta_hw.rtl.uop_loop import UopLoop, out_of_range
 from vta_hw.spec import machine
-from vta_hw.spec.config import UOP_BITS, MemType, VtaConfig
+from vta_hw.spec.config import ACC_LANE_BITS, UOP_BITS, MemType, VtaConfig
 from vta_hw.spec.isa import REQUANT_OPS, AluOp, Rounding
 
-_FORWARDED = (AluOp.MIN, AluOp.MAX, AluOp.ADD, AluOp.SHR)
 _AGES = machine.ACC_HAZARD - 1
 """Grants of so many cycles back have not been written when a slot granted now is read."""
 
@@ -126,7 +125,7 @@ class Alu(wiring.Component):
 
     def _kinds(self, job: data.View) -> tuple[Value, Value]:
         """Whether the job's results are not forwarded; whether it is REQ."""
-        forwarded = Cat(job.alu_opcode == operation for operation in _FORWARDED).any()
+        forwarded = Cat(job.alu_opcode == operation for operation in machine.FORWARDED_OPS).any()
         is_req = job.alu_opcode == AluOp.REQ if self._config.has("requant") else Value.cast(0)
         return ~forwarded, is_req
 
@@ -170,12 +169,12 @@ class Alu(wiring.Component):
             m.submodules[f"lane_{i}"] = lane
             m.d.comb += [
                 lane.operation.eq(operation),
-                lane.read.eq(self.acc.read_data.word_select(i, WIDTH)),
+                lane.read.eq(self.acc.read_data.word_select(i, ACC_LANE_BITS)),
                 lane.immediate.eq(immediate),
                 lane.take.eq(take),
                 lane.stage.eq(stage),
                 lane.forward.eq(line[_AT_LANES].forward),
-                self.acc.write_data.word_select(i, WIDTH).eq(lane.result),
+                self.acc.write_data.word_select(i, ACC_LANE_BITS).eq(lane.result),
             ]
 
     def _decode(self, job: data.View) -> Value:

@@ -17,14 +17,14 @@ from vta_hw.rtl.requant import (
     unpack_scale,
 )
 from vta_hw.rtl.signatures import REQ_SHIFTS
+from vta_hw.spec.config import ACC_LANE_BITS
 from vta_hw.spec.isa import AluOp, Rounding
 
 STAGES = 4
 """Cycles from the operand to the result."""
 
-WIDTH = 32
-_PRODUCT = 2 * WIDTH
-_HALVES = WIDTH + 3  # a product over 2^30, or twice a number of 32 bits, plus or minus two
+_PRODUCT = 2 * ACC_LANE_BITS
+_HALVES = ACC_LANE_BITS + 3  # a product over 2^30, or twice a number of 32 bits, plus or minus two
 
 OPERATION = data.StructLayout(
     {
@@ -53,8 +53,8 @@ class _Held:
     """
 
     def __init__(self) -> None:
-        self.b = Signal(signed(WIDTH))
-        self.multiplier = Signal(signed(WIDTH))
+        self.b = Signal(signed(ACC_LANE_BITS))
+        self.multiplier = Signal(signed(ACC_LANE_BITS))
         self.scale = Signal(SCALE)
         self.amount = Signal(6)
         self.left = Signal()
@@ -93,12 +93,12 @@ class AluLane(wiring.Component):
         super().__init__(
             {
                 "operation": In(OPERATION),
-                "read": In(signed(WIDTH)),
+                "read": In(signed(ACC_LANE_BITS)),
                 "immediate": In(signed(16)),
                 "take": In(TAKE),
                 "stage": In(STAGES),
                 "forward": In(STAGES),
-                "result": Out(WIDTH),
+                "result": Out(ACC_LANE_BITS),
             }
         )
 
@@ -106,8 +106,8 @@ class AluLane(wiring.Component):
         """The stages, each with its register; without `requant` 2 and 3 only pass on."""
         m = Module()
         held = _Held()
-        a = Signal(signed(WIDTH))
-        first = Signal(signed(WIDTH))
+        a = Signal(signed(ACC_LANE_BITS))
+        first = Signal(signed(ACC_LANE_BITS))
         self._take(m, held)
         self._begin(m, a, held, first)
         # Numbers that are finished, where they lie in the register behind each stage.
@@ -119,9 +119,9 @@ class AluLane(wiring.Component):
             self._multiply(m, first, held, product, flip)
             self._scale(m, product, flip, held, halves)
             self._finish(m, halves, held)
-            passed += [product[:WIDTH], halves[1 : 1 + WIDTH], self.result]
+            passed += [product[:ACC_LANE_BITS], halves[1 : 1 + ACC_LANE_BITS], self.result]
         else:
-            second, third = Signal(WIDTH), Signal(WIDTH)
+            second, third = Signal(ACC_LANE_BITS), Signal(ACC_LANE_BITS)
             with m.If(self.stage[1]):
                 m.d.sync += second.eq(Mux(self.operation.mul, first * held.b, first))
             with m.If(self.stage[2]):
@@ -137,7 +137,7 @@ class AluLane(wiring.Component):
 
     def _take(self, m: Module, held: _Held) -> None:
         """The registers of the second operand."""
-        taken = Signal(signed(WIDTH))
+        taken = Signal(signed(ACC_LANE_BITS))
         m.d.comb += taken.eq(Mux(self.take.immediate, self.immediate, self.read))
         near = taken[5:].all()  # not below -32
         amount = Mux(taken[-1], Mux(near, taken[:5], 0), Mux(taken[6:].any(), 63, taken[:6]))
@@ -156,7 +156,7 @@ class AluLane(wiring.Component):
             m.d.sync += [
                 held.bounds.eq(shifts),
                 held.right.eq(shifts.right),
-                held.amount.eq(WIDTH - shifts.left),
+                held.amount.eq(ACC_LANE_BITS - shifts.left),
                 held.left.eq(1),
             ]
         with m.If(self.take.amount):
@@ -167,14 +167,14 @@ class AluLane(wiring.Component):
     def _begin(self, m: Module, a: Value, held: _Held, first: Value) -> None:
         """Stage 0: MIN, MAX, ADD and SHR whole; RSR to the left; what REQ multiplies."""
         operation = self.operation
-        total = Signal(signed(WIDTH))
-        low, high = Signal(WIDTH), Signal(WIDTH)
-        shifted = Signal(WIDTH)
+        total = Signal(signed(ACC_LANE_BITS))
+        low, high = Signal(ACC_LANE_BITS), Signal(ACC_LANE_BITS)
+        shifted = Signal(ACC_LANE_BITS)
         shiftable = Mux(operation.req, total, a) if self._requant else a
         m.d.comb += [
             total.eq(a + held.b),
             low.eq(Mux(held.left, 0, shiftable[:])),
-            high.eq(Mux(held.left, shiftable[:], all_equal(shiftable[-1], WIDTH))),
+            high.eq(Mux(held.left, shiftable[:], all_equal(shiftable[-1], ACC_LANE_BITS))),
             shifted.eq(Cat(low, high).as_signed() >> held.amount),
         ]
         shifts = operation.shr
@@ -193,7 +193,7 @@ class AluLane(wiring.Component):
     def _multiply(self, m: Module, first: Value, held: _Held, product: Value, flip: Value) -> None:
         """Stage 1: the product, in mode *float* of the rounded number."""
         operation = self.operation
-        x = Signal(signed(WIDTH))
+        x = Signal(signed(ACC_LANE_BITS))
         rounded, wrapped = round_significand(m, first, operation.float)
         m.d.comb += x.eq(rounded)
         with m.If(self.stage[1]):
@@ -211,8 +211,8 @@ class AluLane(wiring.Component):
         bit below the halves is the carry of that and goes. What mode *float* needs is in `requant`.
         """
         operation = self.operation
-        twice = Signal(signed(WIDTH + 2))
-        high = Signal(signed(WIDTH + 2))
+        twice = Signal(signed(ACC_LANE_BITS + 2))
+        high = Signal(signed(ACC_LANE_BITS + 2))
         total = Signal(signed(FIXED.size))
         fixed = Signal(FIXED.size)
         doubled = operation.rdhm | operation.double
@@ -223,13 +223,15 @@ class AluLane(wiring.Component):
             Mux(operation.rsr & down, Const(-2, signed(3)), Const(0, signed(3))),
         )
         m.d.comb += [
-            twice.eq(Cat(Const(0, 1), product[: WIDTH + 1])),
-            high.eq(product[WIDTH - 2 :]),
+            twice.eq(Cat(Const(0, 1), product[: ACC_LANE_BITS + 1])),
+            high.eq(product[ACC_LANE_BITS - 2 :]),
             total.eq(Mux(doubled | operation.single, high, twice) + change),
             fixed.eq(fix_product(m, product, held.scale, flip)),
         ]
         saturated = ~high[-1] & high[-2]  # only (-2^31)^2 gets there
-        even = Mux(saturated, Const((1 << WIDTH) - 2, FIXED.size), Cat(Const(0, 1), total[1:]))
+        even = Mux(
+            saturated, Const((1 << ACC_LANE_BITS) - 2, FIXED.size), Cat(Const(0, 1), total[1:])
+        )
         with m.If(self.stage[2]):
             with m.If(operation.float):
                 m.d.sync += halves.eq(fixed)

@@ -12,11 +12,11 @@ from amaranth.lib.wiring import In, Out, Signature
 from vta_hw.rtl.signatures import ADDRESS_BITS, INDEX_BITS
 from vta_hw.spec import registers
 from vta_hw.spec.config import PAGE_BYTES, VtaConfig
+from vta_hw.spec.machine import OKAY, SLVERR
 from vta_hw.spec.registers import COUNTERS, Register, Verdict
 
 WORD_BITS = 32
 STROBES = WORD_BITS // 8
-OKAY, SLVERR = 0, 2
 VERDICT_BITS = max(Verdict).bit_length()
 
 _WORD_LOW = STROBES.bit_length() - 1

@@ -24,7 +24,7 @@ from vta_hw.rtl.load_stage import LoadStage
 from vta_hw.rtl.loader import Loader
 from vta_hw.rtl.read_channel import AxiRead, ReadChannel
 from vta_hw.rtl.scratchpad import Scratchpad
-from vta_hw.rtl.signatures import INDEX_BITS
+from vta_hw.rtl.signatures import INDEX_BITS, READ_CLIENTS
 from vta_hw.rtl.store_engine import StoreEngine
 from vta_hw.rtl.store_stage import StoreStage
 from vta_hw.rtl.tokens import TokenCounters
@@ -114,7 +114,7 @@ class Engine(wiring.Component):
 
     def _connect_bus(self, m: Module, units: Mapping[str, Any]) -> None:
         channel = units["read_channel"]
-        for client in ("fetch", "uop", "acc", "inp", "wgt"):
+        for client in READ_CLIENTS:
             connect(m, units[client].port, getattr(channel, client))
         connect(m, channel.axi, flipped(self.read))
         connect(m, units["store"].axi, flipped(self.write))

@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from vta_hw.rtl.mac_array import LANE_BITS, MacArray
+from vta_hw.rtl.mac_array import MacArray
 from vta_hw.rtl.signatures import (
     OPS_BITS,
     AccSlot,
@@ -17,7 +17,7 @@ from vta_hw.rtl.signatures import (
     gemm_job,
 )
 from vta_hw.rtl.uop_loop import UopLoop, out_of_range
-from vta_hw.spec.config import UOP_BITS, MemType, VtaConfig
+from vta_hw.spec.config import ACC_LANE_BITS, UOP_BITS, MemType, VtaConfig
 from vta_hw.spec.machine import ACC_HAZARD, ACC_READ_DELAY, ACC_WRITE_DELAY
 
 _READ = 1  # INP and WGT are addressed so many cycles after the grant of the slot,
@@ -149,7 +149,9 @@ class Gemm(wiring.Component):
 
 def _lanes_added(first: Value, second: Value) -> Value:
     lanes = [
-        (first.word_select(lane, LANE_BITS) + second.word_select(lane, LANE_BITS))[:LANE_BITS]
-        for lane in range(len(first) // LANE_BITS)
+        (first.word_select(lane, ACC_LANE_BITS) + second.word_select(lane, ACC_LANE_BITS))[
+            :ACC_LANE_BITS
+        ]
+        for lane in range(len(first) // ACC_LANE_BITS)
     ]
     return Cat(lanes)

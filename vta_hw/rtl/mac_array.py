@@ -9,9 +9,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from vta_hw.rtl.signatures import element_bits
-from vta_hw.spec.config import MemType, VtaConfig
+from vta_hw.spec.config import ACC_LANE_BITS, MemType, VtaConfig
 
-LANE_BITS = 32
 _FACTOR_BITS = 8
 _PRODUCT_BITS = 2 * _FACTOR_BITS
 
@@ -63,7 +62,7 @@ class MacArray(wiring.Component):
                     row.word_select(k, _FACTOR_BITS).as_signed() for row in (first, second)
                 ]  # fmt: skip
                 m.d.sync += products[k].eq(factors[0] * factors[1])
-        total = Signal(signed(LANE_BITS), name=f"total_{name}")
+        total = Signal(signed(ACC_LANE_BITS), name=f"total_{name}")
         m.d.comb += total.eq(_tree([products[k] for k in range(self._config.block_in)]))
         return total
 

@@ -1,22 +1,25 @@
 """The interfaces between the units of the core, and the layouts of what passes through them.
 
 Directions are those of the side that asks for something; the side that answers flips them. Widths
-come from `vta_hw.spec`; nothing here knows a bit position of the instruction set.
+come from `vta_hw.spec`, and so do the bit positions of what programs hold.
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import signed, unsigned
+from collections.abc import Iterable
+
+from amaranth.hdl import Shape, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out, Signature
 
 from vta_hw.spec import isa, machine
-from vta_hw.spec.config import INSN_BITS, MemType, VtaConfig
+from vta_hw.spec.config import ACC_LANE_BITS, INSN_BITS, MemType, VtaConfig
+from vta_hw.spec.isa import IMM_BITS, ITER_BITS, PAD_BITS, SIZE_BITS, SRAM_BITS, FaultClass, Slot
 
 ADDRESS_BITS = 32
 INDEX_BITS = 32
-FAULT_BITS = 4
-LENGTH_BITS = 8
+FAULT_BITS = max(FaultClass).bit_length()
+LENGTH_BITS = (machine.BURST_BEATS_MAX - 1).bit_length()
 
 GEMM_FIELDS = (
     "reset",
@@ -46,29 +49,27 @@ ALU_FIELDS = (
 )
 
 
+def _shape(slot: Slot) -> Shape:
+    return signed(slot.width) if slot.signed else unsigned(slot.width)
+
+
+def _fields(width: int, slots: Iterable[Slot]) -> data.FlexibleLayout:
+    """`slots` where they lie in a word of `width` bits."""
+    return data.FlexibleLayout(
+        width, {slot.name: data.Field(_shape(slot), slot.low) for slot in slots}
+    )
+
+
 def instruction_fields(form: type[isa.Instruction], config: VtaConfig) -> data.FlexibleLayout:
     """The fields of an instruction where they lie in its 128-bit word."""
-    return data.FlexibleLayout(
-        INSN_BITS,
-        {
-            slot.name: data.Field(
-                signed(slot.width) if slot.signed else unsigned(slot.width), slot.low
-            )
-            for slot in isa.layout(form, config)
-        },
-    )
+    return _fields(INSN_BITS, isa.layout(form, config))
 
 
 def _job(
     form: type[isa.Instruction], names: tuple[str, ...], config: VtaConfig
 ) -> data.StructLayout:
     slots = {slot.name: slot for slot in isa.layout(form, config)}
-    return data.StructLayout(
-        {
-            name: signed(slots[name].width) if slots[name].signed else unsigned(slots[name].width)
-            for name in names
-        }
-    )
+    return data.StructLayout({name: _shape(slots[name]) for name in names})
 
 
 def gemm_job(config: VtaConfig) -> data.StructLayout:
@@ -81,18 +82,18 @@ def alu_job(config: VtaConfig) -> data.StructLayout:
     return _job(isa.Alu, ALU_FIELDS, config)
 
 
-RUN_BITS = 22
-"""Holds y_pad rows of (x_pad_0 + x_size + x_pad_1) elements, and 65535 replicas."""
+RUN_BITS = PAD_BITS + 1 + SIZE_BITS + 1
+"""Holds y_pad_0 + y_pad_1 rows of x_pad_0 + x_size + x_pad_1 elements, and `SIZE_MAX` replicas."""
 
 LOAD_JOB = data.StructLayout(
     {
         "address": ADDRESS_BITS,  # of the first byte to read
         "stride": ADDRESS_BITS,  # bytes from row to row
-        "rows": 16,  # to read; 0: fill only
-        "columns": 16,  # elements per row
-        "sram": 16,  # first element to write
+        "rows": SIZE_BITS,  # to read; 0: fill only
+        "columns": SIZE_BITS,  # elements per row
+        "sram": SRAM_BITS,  # first element to write
         "fill_first": RUN_BITS,  # padding before the first element read
-        "fill_between": 5,  # padding between the rows read
+        "fill_between": PAD_BITS + 1,  # padding between the rows read
         "fill_last": RUN_BITS,  # padding (D2: replicas) after the last element read
         "least": 1,  # pad with the least value
         "eight_bit": 1,  # ACC_8BIT (acc loader only)
@@ -104,9 +105,9 @@ STORE_JOB = data.StructLayout(
     {
         "address": ADDRESS_BITS,
         "stride": ADDRESS_BITS,
-        "rows": 16,
-        "columns": 16,
-        "sram": 16,
+        "rows": SIZE_BITS,
+        "columns": SIZE_BITS,
+        "sram": SRAM_BITS,
     }
 )
 
@@ -136,21 +137,10 @@ class Dispatch(Signature):
         super().__init__({"valid": Out(1), "payload": Out(INSTRUCTION), "room": In(1)})
 
 
-REQ_IMMEDIATE = data.StructLayout(
-    {"zero_point": signed(8), "mode": 2, "ignored": 2, "sub_operation": 4}
-)
+REQ_IMMEDIATE = _fields(IMM_BITS, isa.REQ_IMMEDIATE.values())
 """What the immediate field of REQ holds."""
 
-REQ_SHIFTS = data.StructLayout(
-    {
-        "right": 6,
-        "ignored_low": 2,
-        "left": 5,
-        "ignored_high": 3,
-        "clamp_min": signed(8),
-        "clamp_max": signed(8),
-    }
-)
+REQ_SHIFTS = _fields(ACC_LANE_BITS, isa.REQ_SHIFTS.values())
 """What a lane of REQ's third parameter vector holds."""
 
 
@@ -301,5 +291,5 @@ class Work(Signature):
         )
 
 
-OPS_BITS = 3 * 14 + 2
-"""Holds iter_out * iter_in * micro-ops."""
+OPS_BITS = 2 * ITER_BITS + SRAM_BITS
+"""Holds iter_out * iter_in * micro-ops: no memory is deeper than 2^SRAM_BITS."""

@@ -17,7 +17,16 @@ from vta_hw.rtl.signatures import (
 )
 from vta_hw.spec import isa
 from vta_hw.spec.config import INSN_BITS, MemType, VtaConfig
-from vta_hw.spec.isa import TOKEN_FLAGS, FaultClass, Stage
+from vta_hw.spec.isa import (
+    DRAM_BITS,
+    PAD_BITS,
+    SIZE_BITS,
+    SRAM_BITS,
+    STRIDE_BITS,
+    TOKEN_FLAGS,
+    FaultClass,
+    Stage,
+)
 
 STAGE_MEMORIES: Mapping[Stage, tuple[MemType, ...]] = {
     Stage.LOAD: (MemType.INP, MemType.WGT),
@@ -29,8 +38,10 @@ STAGE_MEMORIES: Mapping[Stage, tuple[MemType, ...]] = {
 LIMIT_BITS = ADDRESS_BITS + 1
 """Holds the end of legal addresses, 2^32 included."""
 
-ELEMENTS_BITS = 17
-"""Holds the elements that a legal LOAD or STORE moves: no memory is deeper than 2^16."""
+ELEMENTS_BITS = SRAM_BITS + 1
+"""Holds the elements that a legal LOAD or STORE moves: no memory is deeper than 2^SRAM_BITS."""
+
+_SIDE_BITS = SIZE_BITS + 1  # holds x_pad_0 + x_size + x_pad_1
 
 _FLAGS = ("pop_prev", "pop_next", "push_prev", "push_next")
 
@@ -87,9 +98,9 @@ class Transfer(wiring.Component):
         m = Module()
         fields = instruction_fields(self._form, self._config)(self.word)
         # Step 1. Bases are multiples of every element size, so all is counted in elements.
-        rows, columns = Signal(17), Signal(17)
-        row_last = Signal(16)
-        first = Signal(33)
+        rows, columns = Signal(_SIDE_BITS), Signal(_SIDE_BITS)
+        row_last = Signal(SIZE_BITS)
+        first = Signal(DRAM_BITS + 1)
         base = self._pick(fields, lambda e: getattr(self, base_name(e)) >> self._log(e))
         with m.If(self.step[0]):
             m.d.sync += [
@@ -99,7 +110,8 @@ class Transfer(wiring.Component):
                 first.eq(base + fields.dram_base),
             ]
         # Step 2.
-        area, span, end = Signal(34), Signal(32), Signal(34)
+        area, span = Signal(2 * _SIDE_BITS), Signal(SIZE_BITS + STRIDE_BITS)
+        end = Signal(len(first) + 1)
         with m.If(self.step[1]):
             m.d.sync += [
                 area.eq(rows * columns),
@@ -170,7 +182,7 @@ class Transfer(wiring.Component):
     def _connect_padding(self, m: Module, fields: Value, columns: Value) -> None:
         # Without rows to read, all padding comes first and the pads left and right do not count.
         reads = fields.y_size != 0
-        above, below = Signal(5), Signal(4)
+        above, below = Signal(PAD_BITS + 1), Signal(PAD_BITS)
         with m.If(self.step[0]):
             m.d.sync += [
                 above.eq(fields.y_pad_0 + Mux(reads, 0, fields.y_pad_1)),

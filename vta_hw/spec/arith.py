@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vta_hw.spec.errors import EncodingError
-from vta_hw.spec.isa import AluOp, Rounding
+from vta_hw.spec.isa import REQ_IMMEDIATE, REQ_SHIFTS, AluOp, Rounding, Slot
 
 IntArray = npt.NDArray[Any]
 
@@ -23,9 +23,9 @@ INT32_MIN = -(1 << 31)
 INT32_MAX = (1 << 31) - 1
 INT8_MIN, INT8_MAX = -128, 127
 
-REQ_RIGHT_MAX = 63
+REQ_RIGHT_MAX = REQ_SHIFTS["right"].greatest
 """Greatest right shift that the parameter word of REQ can hold."""
-REQ_LEFT_MAX = 31
+REQ_LEFT_MAX = REQ_SHIFTS["left"].greatest
 """Greatest left shift that the parameter word of REQ can hold."""
 
 
@@ -99,49 +99,55 @@ def pack_req_shift(
 ) -> IntArray:
     """The third parameter of REQ as int32: shifts and int8 clamp bounds, lane by lane."""
     word = np.zeros((), np.int64)
-    for name, value, least, greatest, low in (
-        ("right shift", right, 0, REQ_RIGHT_MAX, 0),
-        ("left shift", left, 0, REQ_LEFT_MAX, 8),
-        ("clamp minimum", clamp_min, INT8_MIN, INT8_MAX, 16),
-        ("clamp maximum", clamp_max, INT8_MIN, INT8_MAX, 24),
+    for name, value, part in (
+        ("right shift", right, "right"),
+        ("left shift", left, "left"),
+        ("clamp minimum", clamp_min, "clamp_min"),
+        ("clamp maximum", clamp_max, "clamp_max"),
     ):
-        numbers = _wide(value)
-        bad = numbers[(numbers < least) | (numbers > greatest)]
+        numbers, slot = _wide(value), REQ_SHIFTS[part]
+        bad = numbers[(numbers < slot.least) | (numbers > slot.greatest)]
         if bad.size:
             raise EncodingError(
-                f"the {name} of REQ must be within {least}..{greatest}, not {bad.flat[0]}"
+                f"the {name} of REQ must be within {slot.least}..{slot.greatest}, not {bad.flat[0]}"
             )
-        word = word | (numbers & 0xFF) << low
+        word = word | (numbers & slot.mask) << slot.low
     return wrap32(word)
 
 
 def unpack_req_shift(packed: npt.ArrayLike) -> tuple[IntArray, IntArray, IntArray, IntArray]:
     """Right and left shift, clamp minimum and maximum in the third parameter of REQ, as int64."""
     word = _wide(packed)
-    return word & 0x3F, word >> 8 & 0x1F, _byte(word, 16), _byte(word, 24)
+    right, left, low, high = (
+        _part(word, REQ_SHIFTS[name]) for name in ("right", "left", "clamp_min", "clamp_max")
+    )
+    return right, left, low, high
 
 
-def _byte(word: IntArray, low: int) -> IntArray:
-    return ((word >> low & 0xFF) ^ 0x80) - 0x80
+def _part(word: Any, slot: Slot) -> Any:
+    """What a slot of `word`, an integer or an array of them, holds."""
+    value = word >> slot.low & slot.mask
+    return (value ^ -slot.least) + slot.least if slot.signed else value
 
 
 def req_imm(zero_point: int, rounding: Rounding) -> int:
     """The immediate of REQ, as the signed value of the instruction's `imm` field."""
-    if not INT8_MIN <= zero_point <= INT8_MAX:
+    slot = REQ_IMMEDIATE["zero_point"]
+    if not slot.least <= zero_point <= slot.greatest:
         raise EncodingError(
-            f"the zero point of REQ must be within {INT8_MIN}..{INT8_MAX}, not {zero_point}"
+            f"the zero point of REQ must be within {slot.least}..{slot.greatest}, not {zero_point}"
         )
-    return (zero_point & 0xFF) | int(rounding) << 8
+    return (zero_point & slot.mask) << slot.low | int(rounding) << REQ_IMMEDIATE["mode"].low
 
 
 def req_mode(imm: int) -> int:
     """Rounding mode in the immediate of REQ; 3 is reserved."""
-    return imm >> 8 & 3
+    return int(_part(imm, REQ_IMMEDIATE["mode"]))
 
 
 def req_sub_operation(imm: int) -> int:
     """Sub-operation in the immediate of REQ; only 0 exists."""
-    return imm >> 12 & 0xF
+    return int(_part(imm, REQ_IMMEDIATE["sub_operation"]))
 
 
 def _double(x: IntArray, multiplier: IntArray, right: IntArray) -> IntArray:
@@ -192,7 +198,7 @@ def req(
     right, left, low, high = unpack_req_shift(packed)
     shifted = wrap32(_wide(add(x, bias)) << left)
     scaled = SCALE[Rounding(req_mode(imm))](shifted, _wide(multiplier), right)
-    zero_point = _byte(_wide(imm), 0)
+    zero_point = _part(imm, REQ_IMMEDIATE["zero_point"])
     return np.minimum(np.maximum(scaled + zero_point, low), high).astype(np.int32)
 
 

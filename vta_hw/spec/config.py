@@ -48,6 +48,9 @@ PAGE_BYTES = 4096
 # Only these scalar widths exist in this kit (upstream's other widths were never tested).
 _FIXED_WIDTHS = {"LOG_INP_WIDTH": 3, "LOG_WGT_WIDTH": 3, "LOG_ACC_WIDTH": 5}
 
+ACC_LANE_BITS = 1 << _FIXED_WIDTHS["LOG_ACC_WIDTH"]
+"""Bits of one lane of an ACC element."""
+
 _OWN_DEFAULTS: dict[str, Any] = {
     "EXTENSIONS": [],
     "LOG_BUS_WIDTH": 6,

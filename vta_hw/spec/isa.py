@@ -47,7 +47,7 @@ REQUANT_OPS = frozenset({AluOp.RDHM, AluOp.RSR, AluOp.REQ})
 
 
 class Rounding(IntEnum):
-    """Rounding modes of REQ (bits 9:8 of its immediate)."""
+    """Rounding modes of REQ."""
 
     DOUBLE = 0
     SINGLE = 1
@@ -97,8 +97,12 @@ TOKEN_MAX = 255
 ITER_BITS = 14
 IMM_BITS = 16
 PAD_BITS = 4
+SIZE_BITS = 16
+STRIDE_BITS = 16
+SRAM_BITS = 16
+DRAM_BITS = 32
 PAD_MAX = (1 << PAD_BITS) - 1
-SIZE_MAX = (1 << 16) - 1
+SIZE_MAX = (1 << SIZE_BITS) - 1
 ITER_MAX = (1 << ITER_BITS) - 1
 
 _WIDTHS: Mapping[str, Callable[[VtaConfig], int]] = {
@@ -145,11 +149,11 @@ class Instruction:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Memory(Instruction):
     memory_type: int = bits(3, doc="memory type id")
-    sram_base: int = bits(16, doc="first SRAM element")
-    dram_base: int = bits(32, doc="DRAM element offset from the base register")
-    y_size: int = bits(16, doc="rows")
-    x_size: int = bits(16, doc="elements per row")
-    x_stride: int = bits(16, doc="DRAM row pitch in elements")
+    sram_base: int = bits(SRAM_BITS, doc="first SRAM element")
+    dram_base: int = bits(DRAM_BITS, doc="DRAM element offset from the base register")
+    y_size: int = bits(SIZE_BITS, doc="rows")
+    x_size: int = bits(SIZE_BITS, doc="elements per row")
+    x_stride: int = bits(STRIDE_BITS, doc="DRAM row pitch in elements")
     y_pad_0: int = bits(PAD_BITS, doc="padding rows above")
     y_pad_1: int = bits(PAD_BITS, doc="padding rows below")
     x_pad_0: int = bits(PAD_BITS, doc="padding elements left")
@@ -269,13 +273,50 @@ class Slot:
     low: int
     width: int
     signed: bool
-    extension: str | None
-    doc: str
+    extension: str | None = None
+    doc: str = ""
 
     @property
     def high(self) -> int:
         """Its most significant bit."""
         return self.low + self.width - 1
+
+    @property
+    def mask(self) -> int:
+        """As many ones as it is wide."""
+        return (1 << self.width) - 1
+
+    @property
+    def least(self) -> int:
+        """The least value that it holds."""
+        return -(1 << (self.width - 1)) if self.signed else 0
+
+    @property
+    def greatest(self) -> int:
+        """The greatest value that it holds."""
+        return self.least + self.mask
+
+
+REQ_IMMEDIATE = {
+    slot.name: slot
+    for slot in (
+        Slot("zero_point", 0, 8, signed=True),
+        Slot("mode", 8, 2, signed=False),
+        Slot("sub_operation", 12, 4, signed=False),
+    )
+}
+"""What the immediate of REQ holds; its other bits are ignored."""
+
+REQ_SHIFTS = {
+    slot.name: slot
+    for slot in (
+        Slot("right", 0, 6, signed=False),
+        Slot("left", 8, 5, signed=False),
+        Slot("clamp_min", 16, 8, signed=True),
+        Slot("clamp_max", 24, 8, signed=True),
+    )
+}
+"""What a lane of REQ's third parameter vector holds; its other bits are ignored."""
 
 
 def layout(form: type[Any], config: VtaConfig) -> tuple[Slot, ...]:
@@ -323,7 +364,7 @@ def check_layouts(config: VtaConfig) -> None:
             f"{UOP_BITS}; make the ACC, INP or WGT buffer smaller"
         )
     for memory in (MemType.UOP, MemType.WGT, MemType.INP, MemType.ACC):
-        if config.depth_bits(memory) > 16:
+        if config.depth_bits(memory) > SRAM_BITS:
             raise ConfigError(
                 f"config {config.name!r}: the {memory.name} buffer has {config.depth(memory)} "
                 f"elements, more than the 16-bit sram_base reaches (65536); "
@@ -369,20 +410,19 @@ def _pack(value: Any, form: type[Any], config: VtaConfig) -> int:
     word = 0
     for slot in layout(form, config):
         number = int(getattr(value, slot.name))
-        least = -(1 << (slot.width - 1)) if slot.signed else 0
-        greatest = least + (1 << slot.width) - 1
-        if not least <= number <= greatest:
+        if not slot.least <= number <= slot.greatest:
             raise EncodingError(
-                f"{form.__name__}.{slot.name} must be within {least}..{greatest}, not {number}"
+                f"{form.__name__}.{slot.name} must be within {slot.least}..{slot.greatest}, "
+                f"not {number}"
             )
-        word |= (number & ((1 << slot.width) - 1)) << slot.low
+        word |= (number & slot.mask) << slot.low
     return word
 
 
 def _unpack(word: int, form: type[Any], config: VtaConfig) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for slot in layout(form, config):
-        number = word >> slot.low & ((1 << slot.width) - 1)
+        number = word >> slot.low & slot.mask
         if slot.signed and number >> (slot.width - 1):
             number -= 1 << slot.width
         values[slot.name] = bool(number) if _is_flag(cast(Hashable, form), slot.name) else number

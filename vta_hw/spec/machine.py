@@ -7,6 +7,7 @@ what each one means. What a user may choose is in `VtaConfig` instead.
 from __future__ import annotations
 
 from vta_hw.spec.config import PAGE_BYTES, MemType, VtaConfig
+from vta_hw.spec.isa import AluOp
 
 FETCH_CHUNK = 16
 """Instructions of one fetch burst; a chunk is aligned to as many."""
@@ -42,6 +43,12 @@ ACC_HAZARD = ACC_WRITE_DELAY - ACC_READ_DELAY
 ACC_HALVES = 2
 """ACC is divided by its top index bit; each half takes one access per cycle."""
 
+FIRST_SLOT = 2
+"""Cycles from the issue of GEMM or ALU to the first request of a slot."""
+
+FORWARDED_OPS = (AluOp.MIN, AluOp.MAX, AluOp.ADD, AluOp.SHR)
+"""ALU operations that have their acc[dst] forwarded, and may ask for it at once."""
+
 REQ_PARAMETERS = 3
 """Vectors that REQ reads from acc[src] on."""
 
@@ -50,6 +57,9 @@ QUIET = 8
 
 BURST_BEATS_MAX = 256
 """AXI4's limit for one burst."""
+
+OKAY, SLVERR, DECERR = 0, 2, 3
+"""AXI's response codes: done, refused by who was asked, nobody there to be asked."""
 
 
 def bus_bytes(config: VtaConfig) -> int:

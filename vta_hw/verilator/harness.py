@@ -12,10 +12,10 @@ import numpy as np
 
 from vta_hw.spec.errors import DeviceError
 from vta_hw.spec.events import NEVER, Timeline
+from vta_hw.spec.machine import OKAY, SLVERR
 from vta_hw.spec.registers import CONTROL_LAUNCH, Register
 
 CHANNELS = ("ar", "r", "aw", "w", "b")
-OKAY, SLVERR, DECERR = 0, 2, 3
 
 _SLICE_CYCLES = 1 << 20
 _START_CYCLES_MAX = 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vta_hw.spec import machine
-from vta_hw.spec.config import MemType, VtaConfig
+from vta_hw.spec.config import INSN_BYTES, MemType, VtaConfig
 from vta_hw.spec.isa import Load, Store
 from vta_hw.spec.semantics import IntArray
 
@@ -36,7 +36,7 @@ def transfer_bursts(insn: Load | Store, address: int, rows: int, config: VtaConf
 
 def chunk(insn_base: int, first: int, count: int) -> int:
     """Instructions of the fetch burst that begins with instruction `first` of `count` (rule B2)."""
-    place = insn_base // 16 + first
+    place = insn_base // INSN_BYTES + first
     return min(machine.FETCH_CHUNK - place % machine.FETCH_CHUNK, count - first)
 
 

@@ -12,7 +12,7 @@ from vta_hw.spec.semantics import Scratchpads, address, check
 from vta_sim.cycle.acc import AccPort
 from vta_sim.cycle.bursts import transfer_bursts
 from vta_sim.cycle.loader import Job, Loader
-from vta_sim.cycle.loops import FIRST_SLOT, FORWARDED, HazardWork, Indices, PlainWork, Work
+from vta_sim.cycle.loops import HazardWork, Indices, PlainWork, Work
 from vta_sim.cycle.spans import Spans
 from vta_sim.cycle.stages import Flight, Stage
 from vta_sim.cycle.store import StoreEngine
@@ -158,7 +158,7 @@ class ComputeEngine:
         config = self._memories.config
         words = self._memories.pads.uop[insn.uop_bgn : insn.uop_end]
         indices = Indices(insn, words, config)
-        start = n + FIRST_SLOT
+        start = n + machine.FIRST_SLOT
         if not indices.count:
             flight.finish(n + 1)  # G3
             return
@@ -178,7 +178,9 @@ class ComputeEngine:
                 flight.finish(last)  # G3
 
         work: Work
-        if isinstance(insn, Alu) and not (insn.use_imm and insn.alu_opcode in FORWARDED):
+        if isinstance(insn, Alu) and not (
+            insn.use_imm and insn.alu_opcode in machine.FORWARDED_OPS
+        ):
             work = HazardWork(start, granted, finish, insn, indices, count, config)
         else:
             work = PlainWork(start, granted, finish, indices, count, config)

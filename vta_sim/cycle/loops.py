@@ -13,12 +13,6 @@ from vta_hw.spec.isa import Alu, AluOp, Gemm, unpack_uops
 from vta_hw.spec.semantics import IntArray
 from vta_sim.cycle.spans import Spans
 
-FIRST_SLOT = 2
-"""Cycles from issue to the first request of a slot (G3)."""
-
-FORWARDED = frozenset({AluOp.MIN, AluOp.MAX, AluOp.ADD, AluOp.SHR})
-"""Operations whose acc[dst] may be asked for at once (A3)."""
-
 _BLOCK = 1 << 15  # micro-ops whose indices are held at once
 _LONG_AGO = -(1 << 30)
 
@@ -214,7 +208,7 @@ class HazardWork(Work):
         joined = np.concatenate((self._tail, np.stack((elements, is_dst))), axis=1)
         self._tail = joined[:, -reach:]
         held = np.ones(size, bool)
-        if self._insn.alu_opcode in FORWARDED:
+        if self._insn.alu_opcode in machine.FORWARDED_OPS:
             held = is_dst == 0
         gaps = np.zeros(size, np.int64)
         for gap in range(reach, 0, -1):
