@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from vta_hw.spec.config import MemType
 from vta_hw.spec.errors import VtaKitError
 from vta_hw.spec.events import NEVER
 from vta_sim.trace import KEY, MOMENTS, VERSION
 
 _BUSES = ("read_bus", "write_bus")
+_COMPUTE_LOADS = tuple(kind.name.lower() for kind in (MemType.UOP, MemType.ACC, MemType.ACC_8BIT))
+_RETIRE_RULES = {"gemm": "G3", "alu": "A1, A2, A3", "store": "T5", "finish": "S4"}
 
 
 class TraceError(VtaKitError):
@@ -59,7 +62,10 @@ def _run(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def first_difference(a: str | Path, b: str | Path) -> str | None:
-    """A sentence on the earliest difference between two traces; None if they are equal."""
+    """A sentence on the earliest difference between two traces; None if they are equal.
+
+    For a moment of an instruction it names the rules of docs/timing.md that decide it.
+    """
     runs = read(a), read(b)
     if len(runs[0]) != len(runs[1]):
         return f"{a} has {len(runs[0])} runs, {b} has {len(runs[1])}"
@@ -69,6 +75,24 @@ def first_difference(a: str | Path, b: str | Path) -> str | None:
             where = f"run {number} ({x['title']}): " if len(runs[0]) > 1 else ""
             return where + found
     return None
+
+
+def deciding_rules(moment: str, insn: str) -> str:
+    """The rules of docs/timing.md that say when `moment` of an instruction comes.
+
+    `insn` is the instruction's line as `format_insn` writes it.
+    """
+    form, *rest = insn.split()
+    if moment == "dispatch":
+        # What cannot be decoded is not dispatched: it stops the fetch.
+        return "F4" if form == "unknown" else "F2, F3"
+    kind = rest[0] if form == "load" and rest else ""
+    load_stage = form == "load" and kind not in _COMPUTE_LOADS
+    if moment == "issue":
+        return f"S1, S2, {'L1' if load_stage else 'T1' if form == 'store' else 'G1'}"
+    if form == "load":
+        return f"S5, {'L5' if load_stage else 'D1'}"
+    return f"S5, {_RETIRE_RULES[form]}"
 
 
 def _difference(x: Mapping[str, Any], y: Mapping[str, Any]) -> str | None:
@@ -106,9 +130,10 @@ def _moment(x: Mapping[str, Any], y: Mapping[str, Any], index: int, moment: str)
         for run in (x, y)
     ]
     source = f", from {x['sources'][index]}" if x["sources"] else ""
+    text = x["instructions"][index]
     return (
-        f"{moment} of instruction {index} ({x['instructions'][index]}{source}): {cycles[0]}, then "
-        f"{cycles[1]}"
+        f"{moment} of instruction {index} ({text}{source}): {cycles[0]}, then {cycles[1]}; decided "
+        f"by {deciding_rules(moment, text)} of docs/timing.md"
     )
 
 

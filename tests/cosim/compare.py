@@ -13,6 +13,7 @@ from vta_hw.spec import asm, isa
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.events import Timeline
 from vta_hw.spec.result import RunResult
+from vta_sim.trace_diff import deciding_rules
 
 MOMENTS = ("dispatch", "issue", "retire")
 
@@ -79,9 +80,11 @@ def _moments(
     if firsts:
         _, index, moment = min(firsts)
         insn = isa.decode(int.from_bytes(stream[16 * index : 16 * index + 16], "little"), config)
+        text = asm.format_insn(insn)
         found.append(
-            f"{moment} of instruction {index} ({asm.format_insn(insn)}): cycle "
-            f"{getattr(x, moment)[index]} on {a.device}, {getattr(y, moment)[index]} on {b.device}"
+            f"{moment} of instruction {index} ({text}): cycle {getattr(x, moment)[index]} on "
+            f"{a.device}, {getattr(y, moment)[index]} on {b.device}; decided by "
+            f"{deciding_rules(moment, text)} of docs/timing.md"
         )
     for bus in ("read_bus", "write_bus"):
         if not np.array_equal(getattr(x, bus), getattr(y, bus)):

@@ -38,7 +38,8 @@ def test_traces_of_a_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["diff", str(tmp_path / "a.json"), str(tmp_path / "c.json")]) == 1
     # Fetched with one more cycle of latency.
     assert capsys.readouterr().out == (
-        "dispatch of instruction 0 (load inp y=1 x=4 push_next): in cycle 16, then in cycle 17\n"
+        "dispatch of instruction 0 (load inp y=1 x=4 push_next): in cycle 16, then in cycle 17; "
+        "decided by F2, F3 of docs/timing.md\n"
     )
 
 

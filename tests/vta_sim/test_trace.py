@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from tests.cosim.programs import case, decoded
+from tests.models import REPO
 from vta_hw.spec.asm import assemble, format_insn
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.events import Timeline
 from vta_hw.spec.isa import pops
 from vta_sim.cycle import simulate
 from vta_sim.trace import KEY, Recording, to_json
-from vta_sim.trace_diff import TraceError, first_difference, read
+from vta_sim.trace_diff import TraceError, deciding_rules, first_difference, read
 
 TINY = VtaConfig.load("tiny")
 PROGRAM = """load inp y=1 x=2 push_next
@@ -163,12 +164,13 @@ def test_first_difference(tmp_path: Path) -> None:
     )
     assert found(first, both) == (
         f"run 1 (a program): dispatch of instruction 4 ({PROGRAM.splitlines()[4]}, from conv): "
-        f"in cycle {line.dispatch[4]}, then in cycle {line.dispatch[4] + 1}"
+        f"in cycle {line.dispatch[4]}, then in cycle {line.dispatch[4] + 1}; decided by F2, F3 of "
+        f"docs/timing.md"
     )
     never = _later(line, "retire", 3, -1 - int(line.retire[3]))
     assert found(_changed(first, retire=never), first) == (
         f"run 0 (a program): retire of instruction 3 ({PROGRAM.splitlines()[3]}, from conv): "
-        f"in cycle {line.retire[3]}, then never"
+        f"in cycle {line.retire[3]}, then never; decided by S5, G3 of docs/timing.md"
     )
     assert found(_changed(first, cycles=7), first) == (
         f"run 0 (a program): total: {line.cycles} cycles, then 7"
@@ -203,6 +205,34 @@ def test_what_is_no_trace(text: str, complaint: str, tmp_path: Path) -> None:
     path.write_text(text)
     with pytest.raises(TraceError, match=complaint):
         first_difference(path, path)
+
+
+@pytest.mark.parametrize(
+    ("insn", "issue", "retire"),
+    [
+        ("load inp y=1 x=2", "S1, S2, L1", "S5, L5"),
+        ("load wgt y=1 x=2", "S1, S2, L1", "S5, L5"),
+        ("load 6", "S1, S2, L1", "S5, L5"),
+        ("load uop y=1 x=1", "S1, S2, G1", "S5, D1"),
+        ("load acc y=1 x=1", "S1, S2, G1", "S5, D1"),
+        ("load acc_8bit y=1 x=1", "S1, S2, G1", "S5, D1"),
+        ("gemm uop=0..1", "S1, S2, G1", "S5, G3"),
+        ("alu add uop=0..1", "S1, S2, G1", "S5, A1, A2, A3"),
+        ("store out y=1 x=1", "S1, S2, T1", "S5, T5"),
+        ("finish pop_next", "S1, S2, G1", "S5, S4"),
+    ],
+)
+def test_deciding_rules(insn: str, issue: str, retire: str) -> None:
+    (decoded_insn,) = assemble(insn, TINY)
+    text = format_insn(decoded_insn)
+    found = [deciding_rules(moment, text) for moment in ("dispatch", "issue", "retire")]
+    assert found == ["F2, F3", issue, retire]
+    page = (REPO / "docs" / "timing.md").read_text()
+    assert all(f"- **{rule}** " in page for rule in ", ".join(found).split(", "))
+
+
+def test_rule_of_an_unknown_opcode() -> None:
+    assert deciding_rules("dispatch", "unknown 0x7") == "F4"
 
 
 def test_damaged_columns(tmp_path: Path) -> None:
