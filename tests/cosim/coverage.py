@@ -15,7 +15,18 @@ import numpy as np
 from vta_hw.spec import isa
 from vta_hw.spec.config import MemType, VtaConfig
 from vta_hw.spec.events import Timeline
-from vta_hw.spec.isa import Alu, AluOp, FaultClass, Finish, Gemm, Instruction, Load, Stage, Store
+from vta_hw.spec.isa import (
+    Alu,
+    AluOp,
+    FaultClass,
+    Finish,
+    Gemm,
+    Instruction,
+    Load,
+    Stage,
+    Store,
+    TokenQueue,
+)
 from vta_hw.spec.result import RunResult
 
 FORWARDING = range(1, 6)
@@ -41,7 +52,10 @@ def form(insn: Instruction) -> str:
 
 
 def _token_form(name: str) -> str:
-    """Forms are joined where they differ in nothing that tokens could meet."""
+    """The kind of instruction that bins of tokens distinguish."""
+    # The operation of an ALU instruction does not meet tokens: they are popped at its issue and
+    # pushed at its retirement, which wait for the last slot whatever is computed. What an
+    # instruction asks slots for does differ between an immediate, a register and REQ.
     if name.startswith("alu"):
         operation, operand = name.split()[1:]
         return "alu req" if operation == "req" else f"alu {operand}"
@@ -109,7 +123,7 @@ BINS = (
     *(f"forwarded: {unit}: {d}" for unit in ("gemm", "alu") for d in FORWARDING),
     *(f"source: {what}" for what in ("held", "changed", "overwritten", "req held", "req changed")),
     "queue full",
-    *(f"token counter full: {stage.name.lower()}" for stage in Stage),
+    *(f"token counter full: {queue.name.lower()}" for queue in TokenQueue),
     *(f"slot refused: {unit}" for unit in _UNITS),
     *(f"overlap: {younger} beside {older}" for older, younger in PAIRINGS),
 )
@@ -140,6 +154,7 @@ class Coverage:
                 if words is not None:
                     self.hits.update(_loop_bins(insn, words, config))
         self.hits.update(_counter_bins(result))
+        self.hits.update(_full_bins(instructions, result.timeline, result))
         self.hits.update(_overlap_bins(instructions, result.timeline))
 
     def empty(self) -> list[str]:
@@ -197,6 +212,9 @@ def _loop_bins(insn: Instruction, words: np.ndarray, config: VtaConfig) -> Itera
         yield from _source_bins(insn, dst, src)
         if insn.alu_opcode not in _FAST or not insn.use_imm:
             return
+    elif insn.reset:
+        # It writes zeros: nothing that it computes with could be forwarded.
+        return
     unit = "gemm" if isinstance(insn, Gemm) else "alu"
     last: dict[int, int] = {}
     for step, index in enumerate(dst):
@@ -234,12 +252,26 @@ def _counter_bins(result: RunResult) -> Iterator[str]:
     counters = result.counters
     if counters["fetch_queue_full_cycles"]:
         yield "queue full"
-    for stage in Stage:
-        if counters[f"{stage.name.lower()}_token_full_cycles"]:
-            yield f"token counter full: {stage.name.lower()}"
     for unit in _UNITS:
         if counters[f"{unit}_port_cycles"]:
             yield f"slot refused: {unit}"
+
+
+def _full_bins(
+    instructions: Sequence[Instruction], line: Timeline, result: RunResult
+) -> Iterator[str]:
+    """Queues whose full counter an instruction has waited for with its retirement."""
+    for queue in TokenQueue:
+        pushers = [i for i, insn in enumerate(instructions) if queue in isa.pushes(insn)]
+        poppers = [i for i, insn in enumerate(instructions) if queue in isa.pops(insn)]
+        pushed, popped = np.sort(line.retire[pushers]), np.sort(line.issue[poppers])
+        pushed, popped = pushed[pushed >= 0], popped[popped >= 0]
+        before = pushed - 1
+        tokens = np.searchsorted(pushed, before) - np.searchsorted(popped, before)
+        stages = {isa.stage_of(instructions[i]).name.lower() for i in pushers}
+        waited = any(result.counters[f"{stage}_token_full_cycles"] for stage in stages)
+        if waited and (tokens == isa.TOKEN_MAX).any():
+            yield f"token counter full: {queue.name.lower()}"
 
 
 def _unit(insn: Instruction) -> str | None:

@@ -10,6 +10,7 @@ from unittest import mock
 import numpy as np
 
 from tests.cosim.stress import stress_program, token_program
+from tests.gen_builder import QUEUES
 from tests.gen_programs import ILLEGAL, Generated, illegal_program, legal_program
 from vta_hw.spec import isa
 from vta_hw.spec.config import VtaConfig
@@ -24,8 +25,26 @@ CONFIGS = {
     "batch4": ("batch4", ()),
     "rect": ("rect", ()),
     "bus128": ("default", ("LOG_BUS_WIDTH=7",)),
+    "bus32": ("tiny", ("LOG_BUS_WIDTH=5",)),
+    "bus512": ("tiny", ("LOG_BUS_WIDTH=9",)),
+    "plain": ("tiny", ("EXTENSIONS=",)),
+    # Memories of 16 micro-ops, 4 inputs, 2 weights and 32 accumulators.
+    "minimal": (
+        "tiny",
+        (
+            "LOG_BATCH=1",
+            "LOG_BLOCK=1",
+            "LOG_UOP_BUFF_SIZE=6",
+            "LOG_INP_BUFF_SIZE=4",
+            "LOG_WGT_BUFF_SIZE=3",
+            "LOG_ACC_BUFF_SIZE=9",
+        ),
+    ),
 }
 """Name -> named config and what is changed in it."""
+
+EDGES = ("bus32", "bus512", "plain", "minimal")
+"""Those that only change what the others have: they get half as many programs."""
 
 
 def config_of(name: str) -> VtaConfig:
@@ -66,7 +85,9 @@ def case(name: str, seed: int) -> Case:
     elif kind == 9 and seed // 10 % 3 == 0:
         made, text = token_program(config, seed), "tokens"
     else:
-        made, text = stress_program(config, seed), "stress"
+        turn = 2 * (seed // 10) + kind + 3 * list(CONFIGS).index(name)
+        full = turn % (2 * len(QUEUES))
+        made, text = stress_program(config, seed, full if full < len(QUEUES) else None), "stress"
     # The generator shortens the queue at times, which is another machine.
     made = Generated(config, seed, made.stream, made.dram, made.tags)
     return Case(f"{name} seed {seed} ({text})", made)

@@ -6,7 +6,7 @@ from itertools import combinations
 from random import Random
 
 from tests import oracle_words as w
-from tests.gen_builder import QUEUES, push_flag
+from tests.gen_builder import QUEUES, Queue, push_flag
 from tests.gen_moves import Moves
 from tests.gen_programs import Generated
 from tests.oracle import FLAGS, TOKEN_MAX
@@ -18,15 +18,17 @@ _REPLICAS = 12
 _DELAY = 300
 
 
-def stress_program(config: VtaConfig, seed: int) -> Generated:
-    """A legal program with much overlap, more tokens than needed, at times a full counter."""
+def stress_program(config: VtaConfig, seed: int, full: int | None = None) -> Generated:
+    """A legal program with much overlap and more tokens than needed.
+
+    `full` is the number in `QUEUES` of one whose counter it fills.
+    """
     rng = Random(seed)
     moves = _Stress(Geometry.of(config), rng)
     moves.prologue()
-    storm = rng.randrange(8)
     for step in range(rng.randint(6, 12)):
-        if step == 3 and storm < len(QUEUES):
-            moves.fill_counter(storm)
+        if step == 3 and full is not None:
+            moves.fill_counter(full)
         moves.give_tokens()
         rng.choice((moves.side_by_side, moves.side_by_side, moves.replicate, moves.random_move))()
     moves.store_everything()
@@ -137,10 +139,16 @@ class _Stress(Moves):
     def fill_counter(self, number: int) -> None:
         """Push a counter full before anything pops it, then pop all of it."""
         queue = QUEUES[number]
+        # The popping stage may be far ahead of the pushing one: it waits here.
+        self.builder.noop(queue[0], **{push_flag(queue): 1})
+        self._pop_all(queue)
         while self.builder.tokens(queue) <= TOKEN_MAX:
             self.builder.noop(queue[0], **{push_flag(queue): 1})
-        # What keeps fetch busy, and so the pops away, until all of these pushes had their time.
+        # The pops come later than the pushes: both stages issue at the same rate.
         for _ in range(_DELAY):
-            self.builder.noop(3 - queue[0] - queue[1])
+            self.builder.noop(queue[1])
+        self._pop_all(queue)
+
+    def _pop_all(self, queue: Queue) -> None:
         while self.builder.tokens(queue):
             self.builder.pop_alone(queue)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -16,7 +17,7 @@ from rich.progress import track
 
 from tests.cosim.compare import Outcome, differences, run
 from tests.cosim.coverage import Coverage
-from tests.cosim.programs import CONFIGS, Case, case, decoded, recorded_uops
+from tests.cosim.programs import CONFIGS, EDGES, Case, case, decoded, recorded_uops
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.isa import Instruction
 from vta_sim import functional
@@ -26,16 +27,21 @@ LATENCIES = (1, 16, 32, 200)
 READS = (1, 4, 64)
 """Each value of MAX_READS is another machine, so only the smallest config has them all."""
 
+ROUND = (*CONFIGS, *(name for name in CONFIGS if name not in EDGES))
+"""The configs in turn."""
+
 
 def picks(programs: int, first_seed: int = 0) -> Iterator[tuple[Case, VtaConfig]]:
     """That many programs, spread over configs, latencies and read limits."""
-    names = list(CONFIGS)
+    turns: Counter[str] = Counter()
     for number in range(programs):
-        name = names[number % len(names)]
-        made = case(name, first_seed + number // len(names))
-        settings = [f"DRAM_LATENCY={LATENCIES[number // len(names) % len(LATENCIES)]}"]
+        name = ROUND[number % len(ROUND)]
+        turn = turns[name]
+        turns[name] += 1
+        made = case(name, first_seed + turn)
+        settings = [f"DRAM_LATENCY={LATENCIES[turn % len(LATENCIES)]}"]
         if name == "tiny":
-            settings.append(f"MAX_READS={READS[number // len(names) // 2 % len(READS)]}")
+            settings.append(f"MAX_READS={READS[turn // 2 % len(READS)]}")
         yield made, made.config.override(settings)
 
 
