@@ -28,8 +28,15 @@ def cache_folder() -> Path:
     """``$VTA_CACHE_DIR``, or ``vta-kit`` in the user's cache folder; not necessarily there yet."""
     if chosen := os.environ.get(FOLDER_VARIABLE):
         return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return Path(base, "vta-kit")
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base, "vta-kit")
+    try:
+        return Path("~/.cache/vta-kit").expanduser()
+    except RuntimeError as error:
+        raise CacheError(
+            f"the home folder of user {os.getuid()}, where the cache lies, is not known; set "
+            f"{FOLDER_VARIABLE} to a folder that can be written"
+        ) from error
 
 
 def content_key(*parts: str | bytes) -> str:
