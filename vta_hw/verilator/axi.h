@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-// Bytes of one beat; given by the build.
+// Bytes of one beat, and of what no burst crosses; given by the build.
 constexpr unsigned BUS_BYTES = VTA_BUS_BYTES;
-constexpr unsigned PAGE_BYTES = 4096;
+constexpr unsigned PAGE_BYTES = VTA_PAGE_BYTES;
 
 constexpr unsigned log2_of(unsigned value) { return value > 1 ? 1 + log2_of(value / 2) : 0; }
 constexpr unsigned LOG_BUS_BYTES = log2_of(BUS_BYTES);

@@ -17,21 +17,24 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 
+from vta_hw.rtl.verilog import CORE
 from vta_hw.spec import cache
+from vta_hw.spec.config import PAGE_BYTES
 from vta_hw.spec.errors import DeviceError
 
-TOP = "vta_core"
 WAVE_KINDS = ("vcd", "fst")
 
 _KIND = "simulation"
+# The class that Verilator makes, whatever the module is called.
+_MODEL = "Vmodel"
 _VERILATOR_FLAGS = (
-    "--cc", "--top-module", TOP, "--prefix", f"V{TOP}", "--make", "json",
+    "--cc", "--top-module", CORE, "--prefix", _MODEL, "--make", "json",
     "-O3", "--x-assign", "unique", "--x-initial", "unique", "--no-timing", "--noassert",
     "-Wno-fatal", "-Wno-lint", "-Wno-style", "--quiet", "--output-split", "20000",
 )  # fmt: skip
 _COMMON_FLAGS = (
     "-std=c++20", "-fPIC", "-fvisibility=hidden", "-fcf-protection=none", "-w",
-    "-DVERILATOR=1", "-DVM_COVERAGE=0", "-DVM_SC=0",
+    "-DVERILATOR=1", "-DVM_COVERAGE=0", "-DVM_SC=0", f"-DVTA_PAGE_BYTES={PAGE_BYTES}",
 )  # fmt: skip
 _FAST, _SLOW = "-O3", "-O0"
 _FST_HEADERS = "#include <lz4.h>\n#include <zlib.h>\n"
@@ -39,7 +42,7 @@ _COMPLAINT_CHARS = 400
 
 
 def build_library(verilog: str, bus_bytes: int, waves: str | None = None) -> Path:
-    """The shared library of a module ``vta_core`` with a bus of `bus_bytes`, built if need be.
+    """The shared library of a module `CORE` with a bus of `bus_bytes`, built if need be.
 
     With `waves` ("vcd" or "fst") it can record signals, and is slower.
     """
@@ -125,7 +128,7 @@ class _Build:
             self._check_fst_headers()
         for name, text in harness.items():
             (self.folder / name).write_text(text)
-        source = self.folder / f"{TOP}.v"
+        source = self.folder / f"{CORE}.v"
         source.write_text(verilog)
         binary = str(self.tools.verilator_root / "bin" / "verilator_bin")
         trace = [] if self.waves is None else [f"--trace-{self.waves}"]
@@ -133,7 +136,7 @@ class _Build:
             [binary, *_VERILATOR_FLAGS, *trace, "--Mdir", str(self.folder), str(source)],
             env=self.tools.environment,
         )
-        plan = json.loads((self.folder / f"V{TOP}.json").read_text())
+        plan = json.loads((self.folder / f"{_MODEL}.json").read_text())
         jobs = []
         for group, files in plan["sources"].items():
             if group != "deps":

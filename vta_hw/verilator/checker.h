@@ -16,7 +16,11 @@ class Checker {
         m_writes_open = 0;
     }
 
-    void set_size(uint64_t size) { m_size = size; }
+    // Bytes of DRAM, and how many of them, from address 0 on, may be written.
+    void set_size(uint64_t size, uint64_t writable) {
+        m_size = size;
+        m_writable = writable;
+    }
 
     // Look at one cycle, before its clock edge.
     void look(const Bus& bus) {
@@ -103,6 +107,7 @@ class Checker {
                 m_report.fail(TROUBLE_PROTOCOL, "WLAST is %d in beat %u of a burst of %u",
                               int(bus.w.last), open.seen, open.address.beats);
             lanes(bus.w.lanes, first, last);
+            limit(bus.w.lanes, open.address.address + uint64_t(open.seen - 1) * BUS_BYTES);
             if (last) m_writes.pop_front();
         }
     }
@@ -117,9 +122,18 @@ class Checker {
                           (unsigned long long)lanes);
     }
 
+    // Reads may go further: instructions can lie behind all that a program may touch.
+    void limit(uint64_t lanes, uint64_t address) {
+        if (!lanes) return;
+        const uint64_t byte = address + 63 - __builtin_clzll(lanes);
+        if (byte >= m_writable)
+            m_report.fail(TROUBLE_PROTOCOL, "byte %#llx is written, beyond the DRAM limit of %#llx",
+                          (unsigned long long)byte, (unsigned long long)m_writable);
+    }
+
     uint32_t m_bursts_max;
     Report& m_report;
-    uint64_t m_size = 0;
+    uint64_t m_size = 0, m_writable = 0;
     Held<Address> m_ar, m_aw;
     Held<WriteBeat> m_w;
     std::deque<unsigned> m_reads;  // beats to come of each burst

@@ -1,7 +1,7 @@
 // The master of the control port: one AXI4-Lite access at a time, and the port's rules.
 #pragma once
 
-#include "Vvta_core.h"
+#include "Vmodel.h"
 #include "axi.h"
 #include "memory.h"
 
@@ -27,7 +27,7 @@ class ControlMaster {
     unsigned response() const { return m_now.response; }
 
     // Address, data and readiness come in any order where the memory's addresses rest too.
-    void drive(Vvta_core& top) {
+    void drive(Vmodel& top) {
         Access& now = m_now;
         if (!now.answer_left) {
             top.s_axi_awvalid = top.s_axi_arvalid = top.s_axi_wvalid = 0;
@@ -49,7 +49,7 @@ class ControlMaster {
     }
 
     // Look at one cycle, before its clock edge.
-    void look(const Vvta_core& top) {
+    void look(const Vmodel& top) {
         Access& now = m_now;
         const bool other = now.write ? top.s_axi_rvalid : top.s_axi_bvalid;
         const bool valid = now.write ? top.s_axi_bvalid : top.s_axi_rvalid;

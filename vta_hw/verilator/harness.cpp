@@ -1,7 +1,7 @@
 // A Verilated core with its memory, behind a C interface; harness.py is the other side of it.
 #include <memory>
 
-#include "Vvta_core.h"
+#include "Vmodel.h"
 #include "axi.h"
 #include "checker.h"
 #include "control.h"
@@ -32,7 +32,7 @@ class Simulation {
 #ifdef VTA_WAVES
         m_context.traceEverOn(true);
 #endif
-        m_top = std::make_unique<Vvta_core>(&m_context);
+        m_top = std::make_unique<Vmodel>(&m_context);
     }
 
     ~Simulation() {
@@ -40,9 +40,9 @@ class Simulation {
         m_top->final();
     }
 
-    void attach(uint8_t* bytes, uint64_t size) {
+    void attach(uint8_t* bytes, uint64_t size, uint64_t writable) {
         m_memory.attach(bytes, size);
-        m_checker.set_size(size);
+        m_checker.set_size(size, writable);
     }
 
     void reset() {
@@ -136,7 +136,7 @@ class Simulation {
     void dump(uint64_t half);
 
     VerilatedContext m_context;
-    std::unique_ptr<Vvta_core> m_top;
+    std::unique_ptr<Vmodel> m_top;
     Report m_report;
     Memory m_memory;
     Checker m_checker;
@@ -278,6 +278,7 @@ void Simulation::step() {
 extern "C" {
 
 uint32_t vta_bus_bytes() { return BUS_BYTES; }
+uint32_t vta_options_bytes() { return sizeof(MemoryOptions); }
 
 Simulation* vta_create(const MemoryOptions* options) {
     return new Simulation(*options);
@@ -285,8 +286,8 @@ Simulation* vta_create(const MemoryOptions* options) {
 
 void vta_destroy(Simulation* simulation) { delete simulation; }
 
-void vta_attach(Simulation* simulation, uint8_t* bytes, uint64_t size) {
-    simulation->attach(bytes, size);
+void vta_attach(Simulation* simulation, uint8_t* bytes, uint64_t size, uint64_t writable) {
+    simulation->attach(bytes, size, writable);
 }
 
 void vta_reset(Simulation* simulation) { simulation->reset(); }

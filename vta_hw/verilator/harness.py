@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import weakref
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -12,10 +14,12 @@ import numpy as np
 
 from vta_hw.spec.errors import DeviceError
 from vta_hw.spec.events import NEVER, Timeline
-from vta_hw.spec.machine import OKAY, SLVERR
+from vta_hw.spec.machine import DECERR, OKAY, SLVERR
 from vta_hw.spec.registers import CONTROL_LAUNCH, Register
 
 CHANNELS = ("ar", "r", "aw", "w", "b")
+CYCLES_END = (1 << 63) - 1
+"""No run takes as many cycles."""
 
 _SLICE_CYCLES = 1 << 20
 _START_CYCLES_MAX = 1000
@@ -31,7 +35,7 @@ class MemoryModel:
     that of ``ar`` also holds for the control port). Addresses in `error_range` answer with
     `error_code`. From the cycle `stop_cycle` of a run on nothing is answered; that, and anything
     else that leaves a transfer open without any movement for `patience` cycles beyond the latency,
-    ends the run with an error.
+    ends the run with an error. Values out of range raise `DeviceError`.
     """
 
     latency: int
@@ -42,6 +46,31 @@ class MemoryModel:
     error_code: int = SLVERR
     stop_cycle: int | None = None
     patience: int = 10_000
+
+    def __post_init__(self) -> None:
+        word = (1 << 32) - 1
+        stop = 0 if self.stop_cycle is None else self.stop_cycle
+        first, end = self.error_range
+        for name, value, least, most in (
+            ("latency", self.latency, 1, word),
+            ("max_reads", self.max_reads, 1, word),
+            ("seed", self.seed, 0, (1 << 64) - 1),
+            ("the end of error_range", end, 0, _ADDRESS_END),
+            ("the beginning of error_range", first, 0, end),
+            ("error_code", self.error_code, 1, DECERR),
+            ("stop_cycle", stop, 0, CYCLES_END),
+            ("patience", self.patience, 0, word),
+        ):
+            if not least <= value <= most:
+                raise DeviceError(
+                    f"{name} of the memory model is {value}; give one from {least} to {most}"
+                )
+        for channel, share in self.stalls.items():
+            if channel not in CHANNELS or not 0 <= share < 1:
+                raise DeviceError(
+                    f"stalls must give shares within 0..1, 1 excluded, for {', '.join(CHANNELS)}, "
+                    f"not {share} for {channel!r}"
+                )
 
 
 class Trouble(IntEnum):
@@ -57,7 +86,7 @@ class ProtocolError(DeviceError):
 
 
 class _MemoryOptions(ctypes.Structure):
-    """`MemoryOptions` of memory.h."""
+    """`MemoryOptions` of memory.h, field by field."""
 
     _fields_ = (
         ("seed", ctypes.c_uint64),
@@ -73,13 +102,8 @@ class _MemoryOptions(ctypes.Structure):
 
 
 def _options(model: MemoryModel) -> _MemoryOptions:
-    for channel, share in model.stalls.items():
-        if channel not in CHANNELS or not 0 <= share < 1:
-            raise DeviceError(
-                f"stalls must give shares within 0..1, 1 excluded, for {', '.join(CHANNELS)}, not "
-                f"{share} for {channel!r}"
-            )
-    shares = [round(model.stalls.get(channel, 0.0) * _STALL_ONE) for channel in CHANNELS]
+    # Rounded down: a share below 1 must not become 1.
+    shares = [int(model.stalls.get(channel, 0.0) * _STALL_ONE) for channel in CHANNELS]
     first, end = model.error_range
     stop = -1 if model.stop_cycle is None else model.stop_cycle
     return _MemoryOptions(
@@ -91,9 +115,10 @@ def _options(model: MemoryModel) -> _MemoryOptions:
 _POINTER, _COUNT, _CYCLE = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int64
 _FUNCTIONS = {
     "bus_bytes": (ctypes.c_uint32, ()),
+    "options_bytes": (ctypes.c_uint32, ()),
     "create": (_POINTER, (ctypes.POINTER(_MemoryOptions),)),
     "destroy": (None, (_POINTER,)),
-    "attach": (None, (_POINTER, _POINTER, _COUNT)),
+    "attach": (None, (_POINTER, _POINTER, _COUNT, _COUNT)),
     "reset": (None, (_POINTER,)),
     "record": (None, (_POINTER, _POINTER, _POINTER, _POINTER, _COUNT)),
     "access": (
@@ -133,7 +158,13 @@ class Simulation:
             function = getattr(self._library, f"vta_{name}")
             function.restype, function.argtypes = result, arguments
         self.bus_bytes = int(self._library.vta_bus_bytes())
+        if (theirs := int(self._library.vta_options_bytes())) != ctypes.sizeof(options):
+            raise DeviceError(
+                f"the simulation {str(library)!r} takes memory options of {theirs} bytes, not of "
+                f"{ctypes.sizeof(options)}; delete it, so that it is built anew"
+            )
         self._handle: int | None = self._library.vta_create(ctypes.byref(options))
+        self._freed = weakref.finalize(self, self._library.vta_destroy, self._handle)
         self._dram = np.zeros(0, np.uint8)
         self._moments = np.zeros((3, 0), np.int64)
         self.reset()
@@ -150,15 +181,15 @@ class Simulation:
         self.close()
 
     def close(self) -> None:
-        """Give the core's memory back, and finish a recording."""
-        if self._handle is not None:
-            self._library.vta_destroy(self._handle)
-            self._handle = None
+        """Give the core's memory back, and finish a recording; forgetting the object does too."""
+        self._freed()
+        self._handle = None
 
-    def attach(self, dram: np.ndarray) -> None:
+    def attach(self, dram: np.ndarray, writable: int | None = None) -> None:
         """Put uint8 memory behind the bus, from address 0 on; it is used in place.
 
-        Its size must be a multiple of the bus: whole beats are read and written.
+        Its size must be a multiple of the bus: whole beats are read and written. The core may only
+        read what lies behind the first `writable` bytes; by default it may write all.
         """
         assert dram.dtype == np.uint8 and dram.flags.c_contiguous and dram.flags.writeable
         if dram.size % self.bus_bytes or dram.size > _ADDRESS_END:
@@ -167,7 +198,8 @@ class Simulation:
                 f"{dram.size}; fill it up"
             )
         self._dram = dram
-        self._library.vta_attach(self._handle, dram.ctypes.data, dram.size)
+        allowed = dram.size if writable is None else writable
+        self._library.vta_attach(self._handle, dram.ctypes.data, dram.size, allowed)
 
     def reset(self) -> None:
         """Reset the core and forget what the bus has open; on-chip memories keep their contents."""
@@ -216,16 +248,21 @@ class Simulation:
 
     def finish(self, cycles_max: int) -> int:
         """Go on to the end of the run: its cycles. More than `cycles_max` are an error."""
-        ended = self.step(_START_CYCLES_MAX)
-        if not self._library.vta_started(self._handle):
+        ended = self.step(0)
+        for _ in range(_START_CYCLES_MAX):
+            if self._library.vta_started(self._handle):
+                break
+            ended = self.step(1)
+        else:
             raise ProtocolError("the core does not run after it was launched; reset it")
-        # In slices, so that an interrupt from the keyboard is seen.
-        while not ended and self.cycles < cycles_max:
-            ended = self.step(min(_SLICE_CYCLES, cycles_max - self.cycles))
-        if not ended:
+        # In slices, so that an interrupt from the keyboard is seen. That a run has ended shows in
+        # the cycle after its last one.
+        while not ended and (left := cycles_max + 1 - self.cycles) > 0:
+            ended = self.step(min(_SLICE_CYCLES, left))
+        if self.cycles > cycles_max:
             raise DeviceError(
-                f"the core still runs after {self.cycles} cycles, more than the {cycles_max} that "
-                f"this program may take; allow more or look at its waves"
+                f"the core {'ran for' if ended else 'still runs after'} {self.cycles} cycles, more "
+                f"than the {cycles_max} that this program may take; allow more or look at its waves"
             )
         return self.cycles
 
@@ -243,7 +280,13 @@ class Simulation:
 
     def open_waves(self, path: Path, window: tuple[int, int]) -> None:
         """Record the cycles (first, last) of the runs to come; one cycle is 10 units of time."""
-        name = str(path).encode()
+        first, last = window
+        if not 0 <= first <= last <= CYCLES_END:
+            raise DeviceError(
+                f"waves of the cycles {first} to {last} cannot be recorded; name two cycles in "
+                f"order, at most {CYCLES_END}"
+            )
+        name = os.fsencode(path)
         if not self._library.vta_open_waves(self._handle, name, *window):
             raise DeviceError(f"the waves {str(path)!r} cannot be written; name another file")
 

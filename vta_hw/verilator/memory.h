@@ -6,7 +6,7 @@
 
 #include "axi.h"
 
-// Mirrored by the structure of the same name in harness.py.
+// Mirrored by `_MemoryOptions` of harness.py, which compares the sizes.
 struct MemoryOptions {
     uint64_t seed;
     uint64_t error_first, error_end;  // addresses that answer with `error_code`
