@@ -27,6 +27,10 @@ async def adds_while_running(dut):
         await FallingEdge(dut.clk)
         dut.rst.value = 0
         expected = dict.fromkeys(COUNTERS, 0)
+        for number in range(len(COUNTERS)):
+            dut.select.value = number
+            await FallingEdge(dut.clk)
+            assert int(dut.value.value) == 0, number
         for _ in range(parameters()["steps"]):
             running = random.random() < 0.8
             amounts = {
@@ -40,7 +44,10 @@ async def adds_while_running(dut):
                 expected["cycles"] += 1
                 for name, amount in amounts.items():
                     expected[name] += amount
+            looked_at = random.choice(COUNTERS)
+            dut.select.value = COUNTERS.index(looked_at)
             await FallingEdge(dut.clk)
+            assert int(dut.value.value) <= expected[looked_at], "of the run before"
         dut.running.value = 0
         waited = 0
         while not int(dut.settled.value):

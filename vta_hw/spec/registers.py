@@ -37,6 +37,9 @@ class Register(IntEnum):
     IRQ_STATUS = 0x5C
 
 
+CORE_ID = 0x56544101
+"""The letters VTA, then the version of this register map."""
+
 REGISTER_DOCS = {
     Register.CONTROL: "bit 0: write 1 to launch, reads 1 while running; bit 1: ended with verdict "
     "ok; bit 2: ended with another verdict",
@@ -49,15 +52,15 @@ REGISTER_DOCS = {
     Register.ACC_BASE: "base of ACC and ACC_8BIT",
     Register.OUT_BASE: "base of OUT",
     Register.ACC_WRITES: "vectors that retired GEMM and ALU instructions wrote, low 32 bits",
-    Register.ID: "identification and version, see CORE_ID",
+    Register.ID: f"{CORE_ID:#010x}: the letters VTA, then the version of this map",
     Register.CONFIG_HASH_LOW: "low word of the config's hash",
     Register.CONFIG_HASH_HIGH: "high word of the config's hash",
-    Register.DRAM_LIMIT: "end of legal addresses in bytes; 0 stands for 2^32, and is the reset "
-    "value",
+    Register.DRAM_LIMIT: "end of what LOAD and STORE may reach, in bytes; 0 stands for 2^32, and "
+    "is the reset value; instruction fetch is not held to it",
     Register.VERDICT: "how the last run ended, see Verdict",
     Register.VERDICT_INDEX: "the instruction that the verdict names; all ones for none",
     Register.IRQ_ENABLE: "bit 0: `irq` is high while IRQ_STATUS bit 0 is",
-    Register.IRQ_STATUS: "bit 0: a run has ended; write 1 to clear",
+    Register.IRQ_STATUS: "bit 0: a run has ended; write 1 to clear, a launch does not",
 }
 
 READ_ONLY = frozenset(
@@ -75,9 +78,6 @@ READ_ONLY = frozenset(
 CONTROL_LAUNCH = 0
 CONTROL_OK = 1
 CONTROL_FAULT = 2
-
-CORE_ID = 0x56544101
-"""The letters VTA, then the version of this register map."""
 
 NO_INDEX = 0xFFFFFFFF
 
