@@ -46,7 +46,15 @@ def _reason(insn: Instruction, fault: FaultClass, config: VtaConfig, dram_limit:
                 "factors, its counts or the indices of its micro-ops"
             )
         case FaultClass.BUS:
-            return "met a bus error; see what answers at its DRAM address"
+            if isinstance(insn, Load | Store):
+                return (
+                    "met a bus error; see what answers at its DRAM address and, in case fetch met "
+                    "it, where the stream lies from this instruction on"
+                )
+            return (
+                "was the next to dispatch when fetch met a bus error; see what answers where the "
+                "stream lies from this instruction on"
+            )
 
 
 def _sram_end(insn: Instruction, config: VtaConfig) -> str:

@@ -272,3 +272,12 @@ def test_immediate_of_req() -> None:
     assert arith.req_sub_operation(-0x8000) == 8
     with pytest.raises(EncodingError, match="zero point of REQ must be within"):
         req_imm(128, Rounding.DOUBLE)
+
+
+def test_the_parts_of_req_lie_where_the_page_says() -> None:
+    word = arith.pack_req_shift(0b100001, 0b10001, -127, 65)
+    assert int(word) & 0xFFFFFFFF == 0b100001 | 0b10001 << 8 | 0x81 << 16 | 0x41 << 24
+    assert [int(part) for part in arith.unpack_req_shift(word)] == [33, 17, -127, 65]
+    assert [int(part) for part in arith.unpack_req_shift(word | 0xE0C0)] == [33, 17, -127, 65]
+    assert arith.req_imm(-2, Rounding.FLOAT) == 0x02FE
+    assert (arith.req_mode(-1), arith.req_sub_operation(0x5FFF)) == (3, 5)

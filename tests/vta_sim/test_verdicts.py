@@ -9,9 +9,10 @@ import pytest
 
 from tests.vta_sim.helpers import TINY, fresh_dram, run, verdict
 from vta_hw.spec.config import VtaConfig
-from vta_hw.spec.isa import TOKEN_MAX, FaultClass
+from vta_hw.spec.isa import TOKEN_MAX, FaultClass, Finish, Gemm, Load, Unknown
 from vta_hw.spec.result import Status
 from vta_sim import functional
+from vta_sim.report import describe_fault
 
 SHORT = TINY.override(["LOG_CMD_QUEUE=2"])
 
@@ -261,3 +262,11 @@ def test_random_bytes_end_in_a_verdict(name: str, rng: np.random.Generator) -> N
         assert index is None or 0 <= index < len(words)
         seen.add(kind)
     assert {"bad_opcode", "sram_range"} <= seen
+
+
+def test_a_bus_error_is_told_of_the_transfer_or_of_fetch() -> None:
+    load = describe_fault(3, Load(x_size=1, y_size=1), FaultClass.BUS, TINY, 4096)
+    assert re.match(r"instruction 3 \(load .*\) met a bus error; see .* its DRAM address", load)
+    for insn in (Gemm(), Finish(), Unknown(word=7)):
+        text = describe_fault(3, insn, FaultClass.BUS, TINY, 4096)
+        assert re.match(r"instruction 3 \(.*\) was the next to dispatch when fetch met a", text)
