@@ -117,7 +117,8 @@ class RtlDevice(HostedDevice):
             self._runs += 1
             self._configure(simulation, len(instructions), at, limit)
             simulation.launch(len(instructions))
-            cycles = simulation.finish(self.cycles_max or self._bound_of(instructions))
+            most = self._bound_of(instructions) if self.cycles_max is None else self.cycles_max
+            cycles = simulation.finish(most)
             return self._result(simulation, instructions, limit, cycles)
         except BaseException:
             # What is half done, a keyboard interrupt included, must not leak into the next run.

@@ -139,9 +139,11 @@ def test_bus_errors_end_their_instruction(moved: str, code: int) -> None:
 
 def test_a_run_that_is_given_up_leaves_nothing_behind() -> None:
     program = legal_program(CONFIG, 2)
-    device = RtlDevice(program.config, cycles_max=20)
-    with pytest.raises(DeviceError, match="still runs after 21 cycles, more than the 20"):
-        device.run_stream(program.stream, np.frombuffer(program.dram, np.uint8).copy())
+    device = RtlDevice(program.config)
+    for most in (0, 20):
+        device.cycles_max = most
+        with pytest.raises(DeviceError, match=f"after {most + 1} cycles, more than the {most} "):
+            device.run_stream(program.stream, np.frombuffer(program.dram, np.uint8).copy())
     device.cycles_max = None
     assert device.run_stream(program.stream, np.frombuffer(program.dram, np.uint8).copy()).ok
     device.close()
@@ -186,6 +188,7 @@ def test_waves_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture
         (["--device", "rtl", "--waves", "w.txt"], "must end in .vcd or .fst"),
         (["--device", "rtl", "--wave-window", "1:2"], "give --waves FILE too"),
         (["--device", "rtl", *waves[:2], "--wave-window", "5:2"], "must be FIRST:LAST"),
+        (["--device", "rtl", *waves[:2], "--wave-window", f"0:{1 << 63}"], "cannot be recorded"),
         (["--device", "rtl", "--report-uninitialised"], "cannot tell which SRAM"),
     ):
         assert main([*base, *arguments]) == 2
