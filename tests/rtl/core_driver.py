@@ -1,19 +1,21 @@
 """Runs programs on a whole core in simulation, cycle by cycle, with a memory of plain Python.
 
-`Run` knows the core's ports by name only; a `Ports` gives it those of a simulator: Amaranth's own
+`Driver` knows the core's ports by name only; a `Ports` gives it those of a simulator: Amaranth's own
 (`simulate`), or cocotb's (``tests/rtl/test_core.py``).
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from tests.rtl.axi_checker import ReadChecker, WriteChecker
+from tests.rtl.core_memory import OKAY, SLVERR, Memory, Ports
 from vta_hw.spec.config import INSN_BYTES, PAGE_BYTES, VtaConfig
 from vta_hw.spec.registers import (
     CONTROL_FAULT,
@@ -28,132 +30,14 @@ from vta_hw.spec.registers import (
 
 STAGES = ("load", "compute", "store")
 TAPS = ("dispatch", *(f"{stage}_{event}" for stage in STAGES for event in ("issue", "retire")))
-OKAY, SLVERR = 0, 2
+_RESPONSES = {"b": ("resp",), "r": ("data", "resp")}
+_HOLDS = 3
+"""A response of the control port waits up to as many cycles until it is taken."""
 
 
 def stream_base(dram: bytes) -> int:
     """Where the stream is put: on the next page behind `dram`."""
     return -(-len(dram) // PAGE_BYTES) * PAGE_BYTES
-
-
-class Ports(Protocol):
-    """A core's ports: `get` is valid between `settle` and `tick`."""
-
-    def get(self, name: str) -> int:
-        """The value of a port in this cycle."""
-
-    def set(self, name: str, value: int) -> None:
-        """Drive a port in this cycle."""
-
-    async def settle(self) -> None:
-        """Let outputs follow inputs."""
-
-    async def tick(self) -> None:
-        """Go on to the next cycle."""
-
-
-class Memory:
-    """DRAM behind the bus: rules M1 and M2, or with `stalls` a slower one that obeys AXI.
-
-    `broken` is a range of addresses that answer with an error.
-    """
-
-    def __init__(
-        self,
-        data: np.ndarray,
-        beat_bytes: int,
-        latency: int,
-        stalls: Random | None = None,
-        broken: range = range(0),
-    ) -> None:
-        self.data = data
-        self._beat_bytes = beat_bytes
-        self._latency = latency
-        self._stalls = stalls
-        self._broken = broken
-        self._cycle = 0
-        self._reads: deque[tuple[int, int, bool]] = deque()  # (not before, address, last)
-        self._addresses: deque[tuple[int, int]] = deque()  # (address, beats)
-        self._responses: deque[tuple[int, int]] = deque()  # (not before, response)
-        self._written = self._failed = 0
-        self._offered = {"r": False, "b": False}
-        self.beats: dict[str, list[int]] = {"r": [], "w": []}
-
-    def _stalled(self) -> bool:
-        return self._stalls is not None and self._stalls.random() < 0.4
-
-    def drive(self, ports: Ports) -> None:
-        """Set the memory's side of the bus for this cycle."""
-        for channel in ("ar", "aw", "w"):
-            ready = not self._stalled()
-            if self._stalls and channel == "w":
-                # Allowed by AXI: to take data only once the address has been taken.
-                ready = ready and bool(self._addresses)
-            ports.set(f"m_axi_{channel}ready", int(ready))
-        for channel, waiting in (("r", self._reads), ("b", self._responses)):
-            due = bool(waiting) and waiting[0][0] <= self._cycle
-            if not self._offered[channel]:
-                self._offered[channel] = due and not self._stalled()
-            ports.set(f"m_axi_{channel}valid", int(self._offered[channel]))
-        if self._offered["r"]:
-            _, address, last = self._reads[0]
-            beat = bytes(self.data[address : address + self._beat_bytes])
-            ports.set("m_axi_rdata", int.from_bytes(beat, "little"))
-            ports.set("m_axi_rlast", int(last))
-            ports.set("m_axi_rresp", SLVERR if address in self._broken else OKAY)
-        if self._offered["b"]:
-            ports.set("m_axi_bresp", self._responses[0][1])
-
-    def sample(self, ports: Ports) -> None:
-        """Take what passes on the bus in this cycle."""
-        if self._offered["r"] and ports.get("m_axi_rready"):
-            self._reads.popleft()
-            self._offered["r"] = False
-            self.beats["r"].append(self._cycle)
-        if self._offered["b"] and ports.get("m_axi_bready"):
-            self._responses.popleft()
-            self._offered["b"] = False
-        for channel in ("ar", "aw"):
-            if self._passes(ports, channel):
-                address = ports.get(f"m_axi_{channel}addr")
-                beats = ports.get(f"m_axi_{channel}len") + 1
-                self._check(address, beats)
-                if channel == "aw":
-                    self._addresses.append((address, beats))
-                for beat in range(beats if channel == "ar" else 0):
-                    place = address + beat * self._beat_bytes
-                    self._reads.append((self._cycle + self._latency, place, beat == beats - 1))
-        if self._passes(ports, "w"):
-            self._write(ports)
-        self._cycle += 1
-
-    def _passes(self, ports: Ports, channel: str) -> bool:
-        return bool(ports.get(f"m_axi_{channel}valid") and ports.get(f"m_axi_{channel}ready"))
-
-    def _check(self, address: int, beats: int) -> None:
-        last = address + beats * self._beat_bytes - 1
-        assert address % self._beat_bytes == 0
-        assert address // PAGE_BYTES == last // PAGE_BYTES
-        assert last < len(self.data), f"{last:#x} is beyond the memory"
-
-    def _write(self, ports: Ports) -> None:
-        assert self._addresses, "data without an address"
-        self.beats["w"].append(self._cycle)
-        address, beats = self._addresses[0]
-        place = address + self._written * self._beat_bytes
-        self._failed |= place in self._broken
-        beat = ports.get("m_axi_wdata").to_bytes(self._beat_bytes, "little")
-        strobes = ports.get("m_axi_wstrb")
-        for offset, byte in enumerate(beat):
-            if strobes >> offset & 1:
-                self.data[place + offset] = byte
-        self._written += 1
-        assert ports.get("m_axi_wlast") == (self._written == beats)
-        if self._written == beats:
-            response = SLVERR if self._failed else OKAY
-            self._responses.append((self._cycle + self._latency, response))
-            self._addresses.popleft()
-            self._written = self._failed = 0
 
 
 @dataclass
@@ -167,10 +51,33 @@ class Outcome:
     dram: np.ndarray
     moments: dict[str, dict[int, int]] = field(default_factory=dict)
     bus: dict[str, list[int]] = field(default_factory=dict)
+    transfers: Counter[str] = field(default_factory=Counter)
+
+
+class _Responses:
+    """Checks that a response of the control port stays as it is until it is taken."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, list[int]] = {}
+
+    def step(self, ports: Ports) -> None:
+        """Take the signals of one cycle."""
+        for channel, names in _RESPONSES.items():
+            held = self._waiting.pop(channel, None)
+            if held is None and not ports.get(f"s_axi_{channel}valid"):
+                continue
+            assert ports.get(f"s_axi_{channel}valid"), f"s_axi_{channel}valid fell before ready"
+            payload = [ports.get(f"s_axi_{channel}{name}") for name in names]
+            assert held in (None, payload), f"s_axi_{channel} changed while waiting for ready"
+            if not ports.get(f"s_axi_{channel}ready"):
+                self._waiting[channel] = payload
 
 
 class Driver:
-    """Drives the core of one simulation: reset, registers, runs."""
+    """Drives the core of one simulation: reset, registers, runs.
+
+    It checks that the core keeps to AXI, on both of its ports.
+    """
 
     def __init__(self, ports: Ports, config: VtaConfig) -> None:
         self._ports = ports
@@ -180,6 +87,13 @@ class Driver:
         self._moments: dict[str, dict[int, int]] = {}
         self._data = np.zeros(0, np.uint8)
         self._dram_bytes = 0
+        self._turn = 0
+        self._new_checkers()
+
+    def _new_checkers(self) -> None:
+        beat_bytes, limit = 1 << self._config.log_bus_width - 3, self._config.max_reads
+        self._checkers = ReadChecker(beat_bytes, limit), WriteChecker(beat_bytes, limit)
+        self._responses = _Responses()
 
     async def reset(self) -> None:
         """Two cycles of reset, of the memory too."""
@@ -187,7 +101,7 @@ class Driver:
         for name in ("awvalid", "wvalid", "arvalid", "awprot", "arprot"):
             self._ports.set(f"s_axi_{name}", 0)
         for name in ("bready", "rready"):
-            self._ports.set(f"s_axi_{name}", 1)
+            self._ports.set(f"s_axi_{name}", 0)
         for name in ("arready", "awready", "wready", "rvalid", "bvalid", "rid", "bid"):
             self._ports.set(f"m_axi_{name}", 0)
         self._ports.set("rst", 1)
@@ -195,6 +109,7 @@ class Driver:
             await self._ports.settle()
             await self._ports.tick()
         self._ports.set("rst", 0)
+        self._new_checkers()
 
     async def step(self) -> None:
         """One cycle, up to the point where its outputs can be read."""
@@ -202,8 +117,16 @@ class Driver:
             self._memory.drive(self._ports)
         await self._ports.settle()
         self._record()
+        self._responses.step(self._ports)
         if self._memory:
+            for checker in self._checkers:
+                checker.step({name: self._ports.get(f"m_axi_{name}") for name in checker.signals})
             self._memory.sample(self._ports)
+
+    def _hold(self) -> int:
+        """For how many cycles the next response waits."""
+        self._turn += 1
+        return self._turn % (_HOLDS + 1)
 
     def _record(self) -> None:
         get = self._ports.get
@@ -226,7 +149,9 @@ class Driver:
         waiting = {"aw", "w"}
         for channel in waiting:
             ports.set(f"s_axi_{channel}valid", 1)
+        hold = self._hold()
         while True:
+            ports.set("s_axi_bready", int(not hold))
             await self.step()
             taken = {channel for channel in waiting if ports.get(f"s_axi_{channel}ready")}
             answered, response = ports.get("s_axi_bvalid"), ports.get("s_axi_bresp")
@@ -234,24 +159,30 @@ class Driver:
             for channel in taken:
                 ports.set(f"s_axi_{channel}valid", 0)
             waiting -= taken
-            if answered:
+            if answered and not hold:
+                ports.set("s_axi_bready", 0)
                 return response
+            hold -= bool(answered)
 
     async def read(self, address: int) -> int:
         """Read a register that exists."""
         ports = self._ports
         ports.set("s_axi_araddr", address)
         ports.set("s_axi_arvalid", 1)
+        hold = self._hold()
         while True:
+            ports.set("s_axi_rready", int(not hold))
             await self.step()
             taken, answered = ports.get("s_axi_arready"), ports.get("s_axi_rvalid")
             data, response = ports.get("s_axi_rdata"), ports.get("s_axi_rresp")
             await ports.tick()
             if taken:
                 ports.set("s_axi_arvalid", 0)
-            if answered:
+            if answered and not hold:
                 assert response == OKAY
+                ports.set("s_axi_rready", 0)
                 return data
+            hold -= bool(answered)
 
     async def run(self, stream: bytes, dram: bytes, **options: Any) -> Outcome:
         """Run a stream to its end, see `launch`."""
@@ -266,16 +197,21 @@ class Driver:
         latency: int | None = None,
         stalls: Random | None = None,
         broken: range = range(0),
+        error: int = SLVERR,
+        dead: tuple[str, int] | None = None,
         misplace: int = 0,
     ) -> None:
-        """Launch a stream, which lies behind `dram` in memory, `misplace` bytes too high."""
+        """Launch a stream, which lies behind `dram` in memory, `misplace` bytes too high.
+
+        The other options are those of `Memory`.
+        """
         base = stream_base(dram)
         self._data = np.zeros(base + PAGE_BYTES * (1 + len(stream) // PAGE_BYTES), np.uint8)
         self._data[: len(dram)] = np.frombuffer(dram, np.uint8)
         self._data[base : base + len(stream)] = np.frombuffer(stream, np.uint8)
         beat_bytes = 1 << self._config.log_bus_width - 3
         latency = self._config.dram_latency if latency is None else latency
-        self._memory = Memory(self._data, beat_bytes, latency, stalls, broken)
+        self._memory = Memory(self._data, beat_bytes, latency, stalls, broken, error, dead)
         self._running, self._moments = 0, {}
         await self.write(Register.INSN_COUNT, len(stream) // INSN_BYTES)
         await self.write(Register.INSN_BASE, base + misplace)
@@ -291,6 +227,8 @@ class Driver:
             await self.step()
             await self._ports.tick()
             assert self._running < most_cycles, "the run does not end"
+        for checker in self._checkers:
+            checker.finish()
         return await self._outcome(self._data[: self._dram_bytes])
 
     async def _outcome(self, dram: np.ndarray) -> Outcome:
@@ -314,6 +252,7 @@ class Driver:
             dram,
             self._moments,
             self._memory.beats,
+            self._memory.transfers,
         )
 
 
