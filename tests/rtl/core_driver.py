@@ -1,7 +1,7 @@
 """Runs programs on a whole core in simulation, cycle by cycle, with a memory of plain Python.
 
-`Driver` knows the core's ports by name only; a `Ports` gives it those of a simulator: Amaranth's own
-(`simulate`), or cocotb's (``tests/rtl/test_core.py``).
+`Driver` knows the ports of the core by name only; a `Ports` gives it those of a simulator: that of
+Amaranth itself (`simulate`), or cocotb (``tests/rtl/test_core.py``).
 """
 
 from __future__ import annotations
