@@ -163,7 +163,8 @@ class LoaderModel:
     def _takes(self) -> bool:
         if not self.waiting or (self.last and (self.last.bursts or self.last.fills)):
             return False
-        return bool(self.waiting.rows) or not self.flight
+        fills = self.waiting.fill_first or self.waiting.fill_last
+        return not fills or not self.flight
 
     def _take(self, job: Job) -> None:
         self.last = _Active(
