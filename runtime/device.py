@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from runtime.device_names import DEVICES, device_names
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.errors import DeviceError
 from vta_hw.spec.program import Program
@@ -89,18 +90,6 @@ class Device(ABC):
         """
 
 
-_DEVICES: Mapping[str, str] = {
-    "functional": "runtime.devices.functional:FunctionalDevice",
-    "cycle": "runtime.devices.cycle:CycleDevice",
-    "rtl": "runtime.devices.rtl:RtlDevice",
-}
-
-
-def device_names() -> tuple[str, ...]:
-    """Names that `open_device` knows."""
-    return tuple(_DEVICES)
-
-
 def open_device(
     name: str,
     config: VtaConfig,
@@ -110,9 +99,9 @@ def open_device(
     waves: Waves | None = None,
 ) -> Device:
     """A fresh device of this kind for `config`; see `Device` and `Waves` for the options."""
-    if name not in _DEVICES:
-        raise DeviceError(f"device must be one of {', '.join(_DEVICES)}, not {name!r}")
-    module, _, attribute = _DEVICES[name].partition(":")
+    if name not in DEVICES:
+        raise DeviceError(f"device must be one of {', '.join(DEVICES)}, not {name!r}")
+    module, _, attribute = DEVICES[name].partition(":")
     kind: type[Device] = getattr(importlib.import_module(module), attribute)
     options: dict[str, Any] = {"report_uninitialised": report_uninitialised, "timeline": timeline}
     if waves is not None:

@@ -13,7 +13,6 @@ from runtime.device import Device, Waves, open_device
 from runtime.executor import Executor
 from runtime.host import HostChoice
 from runtime.package import Package, is_package
-from vta_hw.spec import asm
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.errors import ConfigError, VtaKitError
 from vta_hw.spec.program import Program, Symbol
@@ -179,6 +178,8 @@ def disassemble(
     A raw stream is read as `config` (default: ``default``) says. A package knows its own config;
     one given besides must be equal in everything but timing.
     """
+    from vta_hw.spec import asm
+
     if isinstance(source, Package | Program):
         return _listing(source, config)
     data = source if isinstance(source, bytes) else read_bytes(source)
@@ -189,6 +190,8 @@ def disassemble(
 
 
 def _listing(source: Package | Program, config: ConfigLike | None) -> str:
+    from vta_hw.spec import asm
+
     _check_config(source, config)
     if isinstance(source, Program):
         return asm.disassemble_program(source)

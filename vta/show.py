@@ -1,4 +1,4 @@
-"""What the commands print."""
+"""What the commands print. The command line always loads it, so it imports what it needs late."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from rich.console import Console
-from rich.table import Table
-
-from runtime.package import Package, TensorInfo
-from vta_hw.spec.config import MemType, VtaConfig
-from vta_hw.spec.result import RunResult, Status
-
 if TYPE_CHECKING:
+    import numpy as np
+    from rich.table import Table
+
+    from runtime.package import Package, TensorInfo
+    from vta_hw.spec.config import VtaConfig
+    from vta_hw.spec.result import RunResult, Status
     from vta_sim.hazards import Report
 
 EXIT_OK, EXIT_DIFFERENT, EXIT_USAGE, EXIT_FAULT, EXIT_DEADLOCK = 0, 1, 2, 3, 4
@@ -29,6 +27,8 @@ _SHOWN_VALUES = 10
 
 def exit_status(status: Status) -> int:
     """The command's exit status for a run that ended so."""
+    from vta_hw.spec.result import Status
+
     if status is Status.OK:
         return EXIT_OK
     return EXIT_DEADLOCK if status is Status.DEADLOCK else EXIT_FAULT
@@ -58,12 +58,16 @@ def progress(text: str) -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
+    from rich.console import Console
+
     with Console(stderr=True).status(text):
         yield
 
 
 def write_table(table: Table) -> None:
     """Print a table; without a terminal it is wide enough to fold nothing."""
+    from rich.console import Console
+
     is_terminal = sys.stdout.isatty()
     console = Console(width=None if is_terminal else _PIPED_WIDTH, highlight=False)
     with console.capture() as capture:
@@ -73,6 +77,8 @@ def write_table(table: Table) -> None:
 
 def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """A table; columns of numbers are right-aligned."""
+    from rich.table import Table
+
     cells = [list(row) for row in rows]
     made = Table(title=title, title_justify="left")
     for position, heading in enumerate(headings):
@@ -138,6 +144,8 @@ def write_arrays(arrays: Mapping[str, np.ndarray]) -> None:
 
 def check_status(reports: Sequence[Report]) -> int:
     """The exit status of `vta check`: a fault outweighs a deadlock, as it does in a run."""
+    from vta_hw.spec.result import Status
+
     found = {report.status for report in reports} - {"clean"}
     if not found:
         return EXIT_OK
@@ -160,6 +168,8 @@ def check_record(reports: Sequence[Report], wall_s: float) -> dict[str, Any]:
 
 
 def _gravity(status: str) -> int:
+    from vta_hw.spec.result import Status
+
     graver = (Status.FAULT, Status.DEADLOCK, Status.FINISH_NOT_DRAINED, Status.NO_FINISH, "hazard")
     return graver.index(status) if status in graver else len(graver)
 
@@ -252,6 +262,8 @@ def package_record(package: Package) -> dict[str, Any]:
 
 def write_config(config: VtaConfig) -> None:
     """Print a configuration's keys and what follows from them."""
+    from vta_hw.spec.config import MemType
+
     write(f"config {config.name} ({config.hash})")
     for key, value in config.to_dict().items():
         write(f"  {key} = {','.join(value) if isinstance(value, list) else value}")
