@@ -222,7 +222,7 @@ def write_package(package: Package) -> None:
     for kind, names in (("input", package.inputs), ("output", package.outputs)):
         for name in names:
             write(f"{kind} {name}: {_type(package.tensors[name])}")
-    instructions = sum(len(p.instructions) for p in package.programs)
+    instructions = sum(len(p.words) for p in package.programs)
     constants = sum(
         s.size_bytes for p in package.programs for s in p.symbols.values() if s.contents is not None
     )
@@ -250,7 +250,7 @@ def package_record(package: Package) -> dict[str, Any]:
         "config_hash": package.config.hash,
         "inputs": {n: _type_record(package.tensors[n]) for n in package.inputs},
         "outputs": {n: _type_record(package.tensors[n]) for n in package.outputs},
-        "instructions": sum(len(p.instructions) for p in package.programs),
+        "instructions": sum(len(p.words) for p in package.programs),
         "macs": sum(p.macs for p in package.programs),
         "host_macs": package.host_macs,
         "host_operators": list(package.host_operators),

@@ -58,7 +58,7 @@ def compile_command(
             show.write(f"on the host: {row.name} ({row.op}): {row.reason}")
     for text in package.notes:
         show.write(f"note: {text}")
-    instructions = sum(len(program.instructions) for program in package.programs)
+    instructions = sum(len(program.words) for program in package.programs)
     show.write(
         f"wrote {output}: {package.model} for config {package.config.name}, numerics "
         f"{package.numerics}, {instructions:,} instructions"
