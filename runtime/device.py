@@ -43,6 +43,8 @@ class Device(ABC):
     can_report_uninitialised = False
     has_clock = False
     has_waves = False
+    generation = 0
+    """Another number whenever DRAM has moved, and with it what `view` gave."""
 
     def __init__(
         self, config: VtaConfig, *, report_uninitialised: bool = False, timeline: bool = False
@@ -76,6 +78,14 @@ class Device(ABC):
     @abstractmethod
     def read(self, address: int, size_bytes: int) -> np.ndarray:
         """A copy of DRAM as uint8."""
+
+    def view(self, address: int, size_bytes: int) -> np.ndarray | None:
+        """DRAM itself as uint8, until `generation` changes; None where this process has none."""
+        return None
+
+    def fork(self) -> Device:
+        """Another device of this kind and config whose DRAM holds the same, for another thread."""
+        raise DeviceError(f"device {self.name!r} cannot be doubled; run it with one worker")
 
     @abstractmethod
     def run(self, program: Program, addresses: Mapping[str, int]) -> RunResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
 
@@ -15,11 +16,19 @@ from vta_hw.spec.program import Program
 DRAM_BYTES_MAX = 1 << 32
 _BOUND_PROGRAMS_MAX = 64
 
-_Placement = tuple[tuple[str, int], ...]
+_Placement = frozenset[tuple[str, int]]
 
 
 class HostedDevice(Device):
     """A device over a DRAM in this process that grows as it is allocated."""
+
+    _options: Mapping[str, Any]
+
+    def __new__(cls, config: VtaConfig, **options: Any) -> Self:
+        """A device that knows what it was made of, so that `fork` can make another one."""
+        device = super().__new__(cls)
+        device._options = options
+        return device
 
     def __init__(
         self, config: VtaConfig, *, report_uninitialised: bool = False, timeline: bool = False
@@ -65,6 +74,26 @@ class HostedDevice(Device):
         self._check(address, size_bytes)
         return self._dram[address : address + size_bytes].copy()
 
+    def view(self, address: int, size_bytes: int) -> np.ndarray:
+        """Allocated DRAM itself, until `generation` changes."""
+        self._check(address, size_bytes)
+        return self._dram[address : address + size_bytes]
+
+    def fork(self) -> Self:
+        """Another device made in the same way, with a copy of DRAM; not one that records waves."""
+        if self._options.get("waves") is not None:
+            raise DeviceError(
+                f"device {self.name!r} records waves, which two cannot do into one file; run it "
+                f"with one worker or without waves"
+            )
+        twin = type(self)(self.config, **self._options)
+        twin._grow(self._used_bytes)
+        twin._dram[: self._used_bytes] = self.dram
+        twin._used_bytes = self._used_bytes
+        # Programs and their instructions never change: what was bound is good for both.
+        twin._bound = self._bound.copy()
+        return twin
+
     def with_stream(self, stream: bytes) -> tuple[np.ndarray, int]:
         """All of DRAM, not a copy, with a stream on the page behind what is allocated: its address.
 
@@ -88,7 +117,7 @@ class HostedDevice(Device):
                 f"a program for config {program.config.name!r} does not run on a device with "
                 f"config {self.config.name!r}; compile it for that config"
             )
-        key = (id(program), tuple(sorted(addresses.items())))
+        key = (id(program), frozenset(addresses.items()))
         if key not in self._bound:
             self._bound[key] = (program, program.bound(addresses))
             if len(self._bound) > _BOUND_PROGRAMS_MAX:
@@ -107,6 +136,7 @@ class HostedDevice(Device):
             ) from error
         grown[: self._used_bytes] = self._dram[: self._used_bytes]
         self._dram = grown
+        self.generation += 1
 
     def _check(self, address: int, size_bytes: int) -> None:
         if not 0 <= address <= address + size_bytes <= self._used_bytes:
