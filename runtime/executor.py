@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
-from runtime.buffers import from_face, to_face, unpack
+from runtime.buffers import Frame, from_face
+from runtime.call_plan import CallPlan, ProgramStep
 from runtime.device import Device, DeviceError, open_device
 from runtime.host import Host, HostChoice, open_host
-from runtime.package import HostCall, Package, TensorInfo, VtaCall
+from runtime.package import HostCall, Package, TensorInfo
+from runtime.streaming import stream
 from vta_hw.spec.errors import VtaKitError
 from vta_hw.spec.result import RunResult, Status
 
@@ -90,8 +94,11 @@ class Executor:
         self.host_code, self.host_reason = "none", ""
         if any(isinstance(step, HostCall) for step in package.plan):
             self._host, self.host_code, self.host_reason = open_host(package, host)
+        self._host_macs, self._host_operators = package.host_macs, package.host_operators
+        self._inputs = [_Input(package.tensors[name]) for name in package.inputs]
         self._constants = [self._write_constants(i) for i in range(len(package.programs))]
         self._places: dict[Which, dict[str, int]] = {}
+        self._plans: dict[Which, CallPlan] = {}
 
     def run(self, inputs: Mapping[str, np.ndarray], outputs: Which = "model") -> Outcome:
         """One inference. With ``all``, every tensor that the compiled network computes is given.
@@ -99,28 +106,95 @@ class Executor:
         Arrays have the model's names, types, shapes and axis order. Raises `ProgramFaultError`
         when a program faults or deadlocks.
         """
-        if outputs not in ("model", "all"):
-            raise InputError(f"outputs must be 'model' or 'all', not {outputs!r}")
-        values = {name: self._input(name, inputs) for name in self.package.inputs}
-        for name in inputs:
-            if name not in values:
-                raise InputError(
-                    f"the model has no input {name!r}; its inputs are "
-                    f"{', '.join(map(repr, self.package.inputs))}"
-                )
+        _check_outputs(outputs)
+        values = [each.value(inputs) for each in self._inputs]
+        if len(inputs) != len(values):
+            self._refuse_unknown(inputs)
+        plan = self._plan(outputs)
         start = time.perf_counter()
-        places = self._placed(outputs)
-        runs = self._execute(values, places)
+        frame, runs = self._execute(plan, values)
         wall_s = time.perf_counter() - start
         return Outcome(
-            outputs=self._collect(values, places, outputs),
+            outputs=plan.collect(frame),
             result=merge_results([run.result for run in runs]),
-            host_macs=self.package.host_macs,
-            host_operators=self.package.host_operators,
+            host_macs=self._host_macs,
+            host_operators=self._host_operators,
             wall_s=wall_s,
             host_code=self.host_code,
             runs=tuple(runs),
         )
+
+    def stream(
+        self,
+        inputs: Iterable[Mapping[str, np.ndarray]],
+        *,
+        outputs: Which = "model",
+        workers: int = 1,
+    ) -> Iterator[Outcome]:
+        """One inference per item of `inputs`, in order; items are taken as outcomes are wanted.
+
+        With more than one of `workers`, each is a thread with a copy of the device, and up to
+        `runtime.streaming.LOOK_AHEAD` items per worker are taken early. What goes wrong with an
+        item is raised at its place and ends the stream; closing the stream ends its threads.
+        """
+        _check_outputs(outputs)
+        if not isinstance(workers, int) or workers < 1:
+            raise InputError(f"workers must be a whole number of at least 1, not {workers!r}")
+
+        def fork() -> Callable[[Mapping[str, np.ndarray]], Outcome]:
+            return partial(self.fork().run, outputs=outputs)
+
+        # With threads none of them gets this executor: its owner may use it between outcomes.
+        return stream(inputs, partial(self.run, outputs=outputs), fork, workers)
+
+    def fork(self) -> Executor:
+        """The same network on a copy of the device, for another thread."""
+        twin = copy.copy(self)
+        twin.device = self.device.fork()
+        twin._places, twin._plans = dict(self._places), {}
+        return twin
+
+    def _execute(
+        self, plan: CallPlan, values: Sequence[np.ndarray]
+    ) -> tuple[Frame, list[ProgramRun]]:
+        """Do all steps on these inputs: the arrays afterwards, and the runs of programs."""
+        device, slots = self.device, plan.slots
+        frame = slots.frame()
+        for slot, value in zip(plan.inputs, values, strict=True):
+            frame.put(slot, value)
+        runs: list[ProgramRun] = []
+        for step in plan.steps:
+            if not isinstance(step, ProgramStep):
+                step(frame)
+                continue
+            result = device.run(step.program, step.addresses)
+            runs.append(ProgramRun(step.index, result))
+            if not result.ok:
+                raise _fault(runs, self.package)
+            # A device may have moved its DRAM to make room for instructions.
+            if device.generation != slots.generation:
+                slots.renew(frame)
+        return frame, runs
+
+    def _plan(self, outputs: Which) -> CallPlan:
+        if outputs not in self._plans:
+            self._plans[outputs] = CallPlan(
+                self.package,
+                self.device,
+                self._host,
+                constants=self._constants,
+                places=self._placed(outputs),
+                with_all=outputs == "all",
+            )
+        return self._plans[outputs]
+
+    def _refuse_unknown(self, inputs: Mapping[str, np.ndarray]) -> None:
+        for name in inputs:
+            if name not in self.package.inputs:
+                raise InputError(
+                    f"the model has no input {name!r}; its inputs are "
+                    f"{', '.join(map(repr, self.package.inputs))}"
+                )
 
     # -- memory -----------------------------------------------------------------------------------
 
@@ -152,114 +226,45 @@ class Executor:
         }
         return {name: self.device.alloc(size) for name, size in sizes.items()}
 
-    def _address(self, tensor: TensorInfo, places: Mapping[str, int]) -> int:
-        base = tensor.alias_of or tensor.name
-        if base not in places:
-            raise DeviceError(
-                f"device tensor {base!r} belongs to no program of the package; "
-                f"compile the model again"
-            )
-        return places[base]
 
-    # -- execution --------------------------------------------------------------------------------
+def _check_outputs(outputs: str) -> None:
+    """Refuse what is no choice of outputs."""
+    if outputs not in ("model", "all"):
+        raise InputError(f"outputs must be 'model' or 'all', not {outputs!r}")
 
-    def _input(self, name: str, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-        tensor = self.package.tensors[name]
-        wanted = f"{tensor.face_dtype} of shape {_shape(tensor.shape)}"
+
+class _Input:
+    """What an input of the model must be."""
+
+    def __init__(self, tensor: TensorInfo) -> None:
+        self._tensor = tensor
+        self._dtype = np.dtype(tensor.face_dtype)
+
+    def value(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The array among `inputs` as it is held; itself where it is held as it is given."""
+        tensor, name = self._tensor, self._tensor.name
         if name not in inputs:
-            raise InputError(f"input {name!r} is missing; give an array of {wanted}")
+            raise InputError(f"input {name!r} is missing; give an array of {self._wanted()}")
         array = np.asarray(inputs[name])
-        if array.dtype != np.dtype(tensor.face_dtype) or array.shape != tensor.shape:
+        if array.dtype != self._dtype or array.shape != tensor.shape:
             raise InputError(
-                f"input {name!r} must be {wanted}, not {array.dtype} of shape "
+                f"input {name!r} must be {self._wanted()}, not {array.dtype} of shape "
                 f"{_shape(array.shape)}; convert it first"
             )
-        return from_face(np.ascontiguousarray(array), tensor)
+        if not (array.flags.c_contiguous and array.flags.aligned):
+            array = array.copy()
+        return from_face(array, tensor)
 
-    def _execute(
-        self, values: dict[str, np.ndarray], places: Mapping[str, int]
-    ) -> Sequence[ProgramRun]:
-        runs = []
-        for step in self.package.plan:
-            match step:
-                case HostCall():
-                    self._call_host(step, values, places)
-                case VtaCall(index):
-                    program = self.package.programs[index]
-                    addresses = {**self._constants[index]}
-                    for symbol in program.symbols.values():
-                        if symbol.contents is None:
-                            addresses[symbol.name] = places[symbol.name]
-                    runs.append(ProgramRun(index, self.device.run(program, addresses)))
-                    if not runs[-1].result.ok:
-                        raise _fault(runs, self.package)
-        return runs
-
-    def _call_host(
-        self, call: HostCall, values: dict[str, np.ndarray], places: Mapping[str, int]
-    ) -> None:
-        assert self._host is not None
-        made = [self._fresh(name) for name in call.outputs]
-        given = [self._value(name, values, places) for name in call.inputs]
-        self._host.call(call, [*given, *made])
-        for name, array in zip(call.outputs, made, strict=True):
-            tensor = self.package.tensors[name]
-            if tensor.storage == "device":
-                self.device.write(self._address(tensor, places), array)
-            else:
-                values[name] = array
-
-    def _fresh(self, name: str) -> np.ndarray:
-        tensor = self.package.tensors[name]
-        shape = tensor.packed_shape if tensor.storage == "device" else tensor.shape
-        try:
-            return np.zeros(shape, tensor.dtype)
-        except MemoryError as error:
-            raise DeviceError(
-                f"this machine has no memory for tensor {name!r} of {tensor.size_bytes} bytes; "
-                f"run a smaller network"
-            ) from error
-
-    def _value(
-        self, name: str, values: Mapping[str, np.ndarray], places: Mapping[str, int]
-    ) -> np.ndarray:
-        """A tensor as it is held: the host's array, or a copy of device memory."""
-        if name in self.package.host_constants:
-            return self.package.host_constants[name]
-        tensor = self.package.tensors[name]
-        if tensor.storage == "device":
-            return self.device.read(self._address(tensor, places), tensor.size_bytes)
-        if name not in values:
-            raise DeviceError(
-                f"the package's call plan reads tensor {name!r} before anything writes it; "
-                f"compile the model again"
-            )
-        return values[name]
-
-    def _collect(
-        self, values: Mapping[str, np.ndarray], places: Mapping[str, int], outputs: Which
-    ) -> dict[str, np.ndarray]:
-        tensors = self.package.tensors
-        if outputs == "all":
-            # Arrays of the host come first: a packed copy does not displace them.
-            names = sorted(tensors, key=lambda name: tensors[name].storage == "device")
-            names = [n for n in names if tensors[n].storage == "device" or n in values]
-        else:
-            names = list(self.package.outputs)
-        found: dict[str, np.ndarray] = {}
-        for name in names:
-            tensor = tensors[name]
-            if (tensor.view_of or name) in found:
-                continue
-            array = self._value(name, values, places)
-            if tensor.storage == "device":
-                array = unpack(array, tensor)
-            found[tensor.view_of or name] = to_face(array, tensor)
-        return found
+    def _wanted(self) -> str:
+        return f"{self._tensor.face_dtype} of shape {_shape(self._tensor.shape)}"
 
 
 def merge_results(results: Sequence[RunResult]) -> RunResult:
     """The sum of several good runs; `cycles` is None when any of them has none."""
+    if len(results) == 1:
+        # The record of what happened when is not summed up, it stays with the run.
+        (only,) = results
+        return only if only.timeline is None else replace(only, timeline=None)
     cycles = [r.cycles for r in results if r.cycles is not None]
     counters: Counter[str] = Counter()
     for result in results:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Literal, Protocol, get_args
 
-import numpy as np
-
+from runtime.buffers import Frame
 from runtime.device import DeviceError
 from runtime.host_numpy import HostNumpy
 from runtime.package import HostCall, Package
@@ -15,11 +15,15 @@ from runtime.package import HostCall, Package
 HostChoice = Literal["auto", "native", "numpy"]
 
 
+Step = Callable[[Frame], None]
+"""One step of a call plan on the arrays of a run."""
+
+
 class Host(Protocol):
     """Whatever can do the host calls of a package."""
 
-    def call(self, call: HostCall, arrays: Sequence[np.ndarray]) -> None:
-        """Do `call` on its inputs, then its outputs; the outputs are filled."""
+    def bind(self, call: HostCall, slots: Sequence[int]) -> Step:
+        """`call` on the arrays in these slots, its inputs and then its outputs, which it fills."""
 
 
 class _Native:
@@ -30,8 +34,25 @@ class _Native:
 
         self._code = HostCode(package.host_object, package.host_triple)
 
-    def call(self, call: HostCall, arrays: Sequence[np.ndarray]) -> None:
-        self._code.call(call.symbol, arrays)
+    def bind(self, call: HostCall, slots: Sequence[int]) -> Step:
+        function = self._code.function(call.symbol, len(slots))
+        if len(slots) < 2:
+            # What picks a single item gives it bare.
+            return lambda frame: function(*[frame.addresses[slot] for slot in slots])
+        pick = itemgetter(*slots)
+        return lambda frame: function(*pick(frame.addresses))
+
+
+class _Numpy:
+    """Host calls as functions of numpy."""
+
+    def __init__(self, package: Package) -> None:
+        calls = [step for step in package.plan if isinstance(step, HostCall)]
+        self._forms = HostNumpy(calls, package.tensors)
+
+    def bind(self, call: HostCall, slots: Sequence[int]) -> Step:
+        forms = self._forms
+        return lambda frame: forms.call(call, [frame.arrays[slot] for slot in slots])
 
 
 def open_host(package: Package, choice: HostChoice = "auto") -> tuple[Host, str, str]:
@@ -48,8 +69,7 @@ def open_host(package: Package, choice: HostChoice = "auto") -> tuple[Host, str,
         raise DeviceError(f"the package's {reason}; install llvmlite or use --host-code numpy")
     if choice == "native" or (choice == "auto" and not reason):
         return _Native(package), "native", ""
-    calls = [step for step in package.plan if isinstance(step, HostCall)]
-    return HostNumpy(calls, package.tensors), "numpy", reason
+    return _Numpy(package), "numpy", reason
 
 
 def _why_not_native(package: Package) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -35,9 +35,9 @@ class HostCode:
         self._engine.finalize_object()
         self._functions: dict[tuple[str, int], ctypes._CFunctionType] = {}
 
-    def call(self, symbol: str, arrays: Sequence[np.ndarray]) -> None:
-        """Call `symbol` with these C-contiguous arrays, which must have the sizes it expects."""
-        key = (symbol, len(arrays))
+    def function(self, symbol: str, count: int) -> Callable[..., None]:
+        """`symbol` as a function of `count` addresses; this object must outlive it."""
+        key = (symbol, count)
         if key not in self._functions:
             address = self._engine.get_function_address(symbol)
             if not address:
@@ -45,9 +45,13 @@ class HostCode:
                     f"the package's host code lacks the function {symbol!r}; "
                     f"compile the model again"
                 )
-            pointers = [ctypes.c_void_p] * len(arrays)
-            self._functions[key] = ctypes.CFUNCTYPE(None, *pointers)(address)
-        self._functions[key](*(array.ctypes.data for array in arrays))
+            # A call lets other threads run: functions touch nothing but what they are given.
+            self._functions[key] = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * count)(address)
+        return self._functions[key]
+
+    def call(self, symbol: str, arrays: Sequence[np.ndarray]) -> None:
+        """Call `symbol` with these C-contiguous arrays, which must have the sizes it expects."""
+        self.function(symbol, len(arrays))(*(array.ctypes.data for array in arrays))
 
 
 def here() -> str:
