@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -130,7 +130,7 @@ class Executor:
         *,
         outputs: Which = "model",
         workers: int = 1,
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome, None, None]:
         """One inference per item of `inputs`, in order; items are taken as outcomes are wanted.
 
         With more than one of `workers`, each is a thread with a copy of the device, and up to

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ def stream(
     run: Callable[[Item], Result],
     fork: Callable[[], Callable[[Item], Result]],
     workers: int,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """`run` of each item, in order, each taken when its result is wanted.
 
     With several workers, each is a thread with what `fork` gives in place of `run`, and up to
     `LOOK_AHEAD` items per worker are taken early. An error, of `items` too, is raised at its place.
-    Once the iterator has ended or is closed there are no threads.
+    Once the generator has ended or is closed there are no threads.
     """
     if workers == 1:
         return (run(item) for item in items)
@@ -36,7 +36,7 @@ def stream(
 
 def _in_threads(
     items: Iterator[Item], fork: Callable[[], Callable[[Item], Result]], workers: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     # Imported here: it takes as long as a small inference.
     from concurrent.futures import ThreadPoolExecutor
     from queue import SimpleQueue

@@ -85,7 +85,7 @@ def test_inputs_are_taken_as_they_are_wanted(
     for turn in range(3):
         next(outcomes)
         assert taken == turn + ahead
-    outcomes.close()  # type: ignore[attr-defined]
+    outcomes.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("vta-stream")]
     assert taken == 2 + ahead
 
