@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -53,8 +53,15 @@ def run_command(
     ] = None,
     folder: Annotated[
         Path | None,
-        typer.Option("--inputs", metavar="DIR", help="folder with NAME.npy for every input"),
+        typer.Option(
+            "--inputs",
+            metavar="DIR",
+            help="folder with NAME.npy for every input, or a folder of many such inputs",
+        ),
     ] = None,
+    jobs: Annotated[
+        int, typer.Option(metavar="N", help="threads that run the inputs of --inputs")
+    ] = 1,
     output_dir: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="write NAME.npy for every output"),
@@ -81,10 +88,18 @@ def run_command(
     `--config` and `--set` describe a device that differs from the package's config in timing.
     """
     from runtime.package import Package
-    from vta import api, hardware
+    from vta import api, files, hardware
 
     loaded = Package.load(package)
-    values, origin = _inputs(loaded, inputs or [], folder, seed)
+    if jobs < 1:
+        raise api.UsageError(f"--jobs must be at least 1, not {jobs}")
+    items = [] if folder is None or inputs else files.find_items(loaded, folder)
+    if items and trace is not None:
+        raise api.UsageError(
+            f"--trace is of one inference and {str(folder)!r} has input for {len(items)}; give "
+            f"the input of one"
+        )
+    values, origin = ({}, str(folder)) if items else _inputs(loaded, inputs or [], folder, seed)
     chosen = api.config(loaded.config if config is None else config, settings or ())
     executor = api.load(
         loaded,
@@ -97,7 +112,21 @@ def run_command(
     )
     if executor.host_reason:
         show.note(f"host operators run in numpy: the {executor.host_reason}")
-    return _run(executor, values, outputs, output_dir, trace, origin if as_json else None)
+    facts = {
+        "host_macs": loaded.host_macs,
+        "host_operators": list(loaded.host_operators),
+        "host_code": executor.host_code,
+        "device": executor.device.name,
+        "config": executor.device.config.name,
+        "exact": loaded.exact,
+        "input": origin,
+    }
+    which: Literal["model", "all"] = "all" if outputs is Which.ALL else "model"
+    if items:
+        from vta.commands.run_stream import run_stream
+
+        return run_stream(executor, items, which, output_dir, jobs, facts if as_json else None)
+    return _run(executor, values, which, output_dir, trace, facts if as_json else None)
 
 
 def _inputs(
@@ -122,35 +151,25 @@ def _inputs(
 def _run(
     executor: Executor,
     values: dict[str, np.ndarray],
-    outputs: Which,
+    outputs: Literal["model", "all"],
     output_dir: Path | None,
     trace: Path | None,
-    json_origin: str | None,
+    facts: Mapping[str, Any] | None,
 ) -> int:
-    """Run the network, print and write what came of it; the exit status."""
+    """Run the network, print and write what came of it, with `facts` as JSON; the exit status."""
     from runtime.executor import ProgramFaultError
 
-    package = executor.package
-    more = {
-        "host_macs": package.host_macs,
-        "host_operators": list(package.host_operators),
-        "host_code": executor.host_code,
-        "device": executor.device.name,
-        "config": executor.device.config.name,
-        "exact": package.exact,
-        "input": json_origin,
-    }
     start = time.perf_counter()
     try:
-        with show.progress(f"running {package.model}"):
-            outcome = executor.run(values, "all" if outputs is Which.ALL else "model")
+        with show.progress(f"running {executor.package.model}"):
+            outcome = executor.run(values, outputs)
     except ProgramFaultError as error:
         show.note(f"vta: {error}")
         if trace is not None:
             _trace(trace, executor, error.runs)
-        if json_origin is not None:
+        if facts is not None:
             wall_s = time.perf_counter() - start
-            show.write_json(show.run_record(error.result, wall_s, **more))
+            show.write_json(show.run_record(error.result, wall_s, **facts))
         return show.exit_status(error.result.status)
     if output_dir is not None:
         from vta import files
@@ -160,8 +179,8 @@ def _run(
         _trace(trace, executor, outcome.runs)
     show.write_arrays(outcome.outputs)
     show.write_result(outcome.result, outcome.wall_s)
-    if json_origin is not None:
-        show.write_json(show.run_record(outcome.result, outcome.wall_s, **more))
+    if facts is not None:
+        show.write_json(show.run_record(outcome.result, outcome.wall_s, **facts))
     return show.EXIT_OK
 
 
