@@ -112,21 +112,27 @@ def run_command(
     )
     if executor.host_reason:
         show.note(f"host operators run in numpy: the {executor.host_reason}")
-    facts = {
-        "host_macs": loaded.host_macs,
-        "host_operators": list(loaded.host_operators),
-        "host_code": executor.host_code,
-        "device": executor.device.name,
-        "config": executor.device.config.name,
-        "exact": loaded.exact,
-        "input": origin,
-    }
+    facts = _facts(executor, origin)
     which: Literal["model", "all"] = "all" if outputs is Which.ALL else "model"
     if items:
         from vta.commands.run_stream import run_stream
 
         return run_stream(executor, items, which, output_dir, jobs, facts if as_json else None)
     return _run(executor, values, which, output_dir, trace, facts if as_json else None)
+
+
+def _facts(executor: Executor, origin: str) -> dict[str, Any]:
+    """What ``--json`` says beside the result: what ran, on what, from where."""
+    package = executor.package
+    return {
+        "host_macs": package.host_macs,
+        "host_operators": list(package.host_operators),
+        "host_code": executor.host_code,
+        "device": executor.device.name,
+        "config": executor.device.config.name,
+        "exact": package.exact,
+        "input": origin,
+    }
 
 
 def _inputs(
