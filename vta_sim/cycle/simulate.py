@@ -65,7 +65,7 @@ def simulate(
     """
     bases = dict(bases or {})
     limit = check_memory(dram, dram_limit, bases)
-    _check_launch(insn_base, bases, latency)
+    check_launch(insn_base, bases, latency)
     instructions = isa.decode_all(stream, config) if isinstance(stream, bytes) else stream
     memories = Memories(config, Scratchpads(config), bases, limit)
     if latency is None:
@@ -75,7 +75,8 @@ def simulate(
     return core.result()
 
 
-def _check_launch(insn_base: int, bases: Mapping[MemType, int], latency: int | None) -> None:
+def check_launch(insn_base: int, bases: Mapping[MemType, int], latency: int | None) -> None:
+    """Addresses and latencies that no machine has are refused."""
     if insn_base < 0 or insn_base % INSN_BYTES:
         raise ProgramError(
             f"the address of the instructions must be a multiple of {INSN_BYTES}, not {insn_base}"

@@ -1,0 +1,218 @@
+"""Compiles functions of the language, keeps the object code, and loads it into this process."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+import numpy as np
+
+import vta_hw.spec
+import vta_sim
+from vta_hw.spec import cache as disk
+from vta_sim.lang import cpu, kinds
+from vta_sim.lang.kinds import ArrayType, KernelError, Scalar, StructType
+from vta_sim.lang.translate import ModuleBuilder
+
+_KIND = "kernels"
+_SPEED_LEVEL = 3
+
+
+class Library:
+    """Compiled functions; call them as methods of `call`.
+
+    Arrays and structures are given as numpy arrays (or addresses), numbers as numbers.
+    """
+
+    def __init__(
+        self, name: str, functions: Sequence[Callable[..., Any]], constants: Mapping[str, int]
+    ) -> None:
+        target = cpu.chosen()
+        self.isa = target.isa
+        code = object_code(name, functions, constants, target)
+        self._engine = _engine(code)
+        self._calls = {f.__name__: self._entry(f) for f in functions}
+
+    def _entry(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        shape = kinds.signature(function)
+        address = self._engine.get_function_address(function.__name__)
+        if not address:
+            raise KernelError(f"the compiled library lacks {function.__name__!r}")
+        result = None if shape.result is None else _c_type(shape.result)
+        params = [_c_type(kind) for kind in shape.params.values()]
+        return ctypes.CFUNCTYPE(result, *params)(address)
+
+    def __getitem__(self, name: str) -> Callable[..., Any]:
+        """A compiled function; pointers are given as integers."""
+        return self._calls[name]
+
+
+def object_code(
+    name: str,
+    functions: Sequence[Callable[..., Any]],
+    constants: Mapping[str, int],
+    target: cpu.Cpu,
+) -> bytes:
+    """Object code for a CPU, from the cache or compiled now.
+
+    The key names everything that it depends on: sources, constants, LLVM, architecture, features.
+    """
+    key = disk.content_key(
+        _sources(),
+        name,
+        repr(sorted(constants.items())),
+        repr([f"{f.__module__}.{f.__name__}" for f in functions]),
+        llvmlite.__version__,
+        platform.machine(),
+        repr(target),
+    )
+    found = disk.load(_KIND, key)
+    if found is None:
+        with disk.locked(_KIND, key):
+            found = disk.load(_KIND, key)
+            if found is None:
+                found = compile_functions(name, functions, constants, target)
+                disk.store(_KIND, key, found)
+    return found
+
+
+def compile_functions(
+    name: str,
+    functions: Sequence[Callable[..., Any]],
+    constants: Mapping[str, int],
+    target: cpu.Cpu,
+    show: Callable[[str], None] | None = None,
+) -> bytes:
+    """Translate, optimise and assemble; `show` is called with the optimised LLVM IR."""
+    builder = ModuleBuilder(name, constants, target.isa)
+    for function in functions:
+        builder.export(function)
+    _initialise()
+    machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
+        cpu=target.name,
+        features=target.features,
+        opt=_SPEED_LEVEL,
+        reloc="pic",
+        codemodel="jitdefault",
+        jit=True,
+    )
+    builder.module.triple = machine.triple
+    builder.module.data_layout = str(machine.target_data)
+    try:
+        parsed = llvm.parse_assembly(str(builder.module))
+        parsed.verify()
+    except RuntimeError as error:
+        raise KernelError(f"LLVM refuses {name}: {' '.join(str(error).split())}") from error
+    options = llvm.create_pipeline_tuning_options(speed_level=_SPEED_LEVEL)
+    options.loop_vectorization = True
+    options.slp_vectorization = True
+    passes = llvm.create_pass_builder(machine, options)
+    passes.getModulePassManager().run(parsed, passes)
+    if show is not None:
+        show(str(parsed))
+    code: bytes = machine.emit_object(parsed)
+    return code
+
+
+@cache
+def _sources() -> bytes:
+    """All source that compiled functions are made of or take constants from."""
+    folders = [Path(package.__path__[0]) for package in (vta_sim, vta_hw.spec)]
+    files = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+    return disk.content_key(*(path.read_bytes() for path in files)).encode()
+
+
+@cache
+def _initialise() -> None:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+
+
+def _engine(code: bytes) -> Any:
+    _initialise()
+    machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
+        codemodel="jitdefault", jit=True
+    )
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return engine
+
+
+def _c_type(kind: Any) -> Any:
+    if isinstance(kind, ArrayType | StructType):
+        return ctypes.c_void_p
+    assert isinstance(kind, Scalar)
+    if kind.sort == "b":
+        return ctypes.c_bool
+    if kind.sort == "f":
+        return ctypes.c_float
+    return getattr(ctypes, f"c_{'u' if kind.sort == 'u' else ''}int{kind.bits}")
+
+
+class Record:
+    """One structure in memory that compiled functions work on.
+
+    Fields are set and read by name; an array is set to a numpy array, which is kept alive. Inner
+    structures and inline arrays are numpy views.
+    """
+
+    def __init__(self, cls: type) -> None:
+        self._type = StructType(cls)
+        self.array = np.zeros(1, self._type.dtype)
+        self._row = self.array[0]
+        self._kept: dict[str, np.ndarray] = {}
+        self._others: dict[str, Sequence[np.ndarray]] = {}
+
+    @property
+    def address(self) -> int:
+        """Where it lies."""
+        return int(self.array.ctypes.data)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        item = self._type.fields[name]
+        if isinstance(item.type, ArrayType) and not item.count:
+            assert isinstance(value, np.ndarray) and value.flags.c_contiguous
+            self._kept[name] = value
+            self._row[name] = value.ctypes.data
+        else:
+            self._row[name] = value
+
+    def __getitem__(self, name: str) -> Any:
+        """A field; numbers are copies."""
+        return self._row[name]
+
+    def keep(self, name: str, arrays: Sequence[np.ndarray]) -> None:
+        """Keep arrays alive that inner structures point to."""
+        self._others[name] = arrays
+
+    def others(self, name: str) -> Sequence[np.ndarray]:
+        """What `keep` was given."""
+        return self._others[name]
+
+    def kept(self, name: str) -> np.ndarray:
+        """The numpy array that a field was set to."""
+        return self._kept[name]
+
+    def embed(self, name: str, other: Record) -> None:
+        """Set an inner structure to a copy of another record, whose arrays are kept alive."""
+        self._row[name] = other.array[0]
+        self._others[name] = (other.array, *other._kept.values())
+
+    def copy_of(self, name: str, count: int, dtype: np.dtype[Any]) -> np.ndarray:
+        """A copy of `count` elements that a field points to, wherever that is."""
+        return self.view(int(self._row[name]), count, dtype).copy()
+
+    @staticmethod
+    def view(address: int, count: int, dtype: np.dtype[Any]) -> np.ndarray:
+        """Memory of compiled functions as an array; it is theirs to free."""
+        if not count:
+            return np.zeros(0, dtype)
+        data = (ctypes.c_char * (count * dtype.itemsize)).from_address(address)
+        return np.ndarray(count, dtype, memoryview(data))

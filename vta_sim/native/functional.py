@@ -1,0 +1,246 @@
+"""Runs of programs on the compiled functional simulator.
+
+A program is analysed once: decoded, taken through the dataflow to its end, all instructions that
+take effect proved to stay within their memories, their loops regrouped. After that a run is
+arithmetic alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from vta_hw.spec.config import MemType, VtaConfig
+from vta_hw.spec.errors import ProgramError
+from vta_hw.spec.isa import FaultClass, Opcode, unpack_uops
+from vta_hw.spec.result import RunResult
+from vta_hw.spec.semantics import IntArray
+from vta_sim.functional import check_memory
+from vta_sim.lang import cpu
+from vta_sim.lang.build import Library, Record
+from vta_sim.lang.kinds import StructType, kernel
+from vta_sim.native import flow as flows
+from vta_sim.native import plan as plans
+from vta_sim.native.alu import reset_acc, run_alu
+from vta_sim.native.engine import BYTES_GROUP, BYTES_OFFSET, Engine, Uops
+from vta_sim.native.gemm import run_gemm
+from vta_sim.native.gemm_plan import GemmPlan, GemmTables
+from vta_sim.native.machine import machine_of
+from vta_sim.native.table import decode
+from vta_sim.native.transfers import load_memory, store_memory
+from vta_sim.native.verdict import Ending, StageEnd, result_of
+from vta_sim.native.volatile import refuse_volatile
+
+_ALIGNMENT_BYTES = 64
+
+
+@kernel
+def run_order(e: Engine) -> None:
+    """Carry out the instructions of a plan, in its order."""
+    for step in range(e.order_count):
+        insn = e.insns[e.order[step]]
+        if insn.opcode == Opcode.GEMM:
+            if insn.plan != plans.NO_PATTERN:
+                if insn.reset:
+                    reset_acc(e, insn)
+                else:
+                    run_gemm(e, insn)
+        elif insn.opcode == Opcode.ALU:
+            run_alu(e, insn)
+        elif insn.opcode == Opcode.LOAD:
+            load_memory(e, insn)
+        elif insn.opcode == Opcode.STORE:
+            store_memory(e, insn)
+
+
+@lru_cache(maxsize=4)
+def _analysis(isa: str) -> Library:
+    """The functions that look at programs; they are the same for all configurations."""
+    functions: tuple[Callable[..., Any], ...] = (
+        flows.run_flow,
+        plans.make_plan,
+        plans.free_plan,
+        plans.uops_unchanged,
+    )
+    return Library("analysis", functions, {})
+
+
+@lru_cache(maxsize=64)
+def _arithmetic(batch: int, block_in: int, block_out: int, isa: str) -> Library:
+    """The functions that compute, for blocks of one shape."""
+    return Library("arithmetic", (run_order,), shape_constants(batch, block_in, block_out, isa))
+
+
+def shape_constants(batch: int, block_in: int, block_out: int, isa: str) -> dict[str, int]:
+    """The constants of `vta_sim.native.engine`."""
+    return {
+        "BATCH": batch,
+        "BLOCK_IN": block_in,
+        "BLOCK_OUT": block_out,
+        "INP_LANES": batch * block_in,
+        "ACC_LANES": batch * block_out,
+        "GROUP": min(BYTES_GROUP if isa == "vnni" else 2, block_in),
+        # As many as leave registers for weights and inputs.
+        "ROWS": {"vnni": 8, "avx2": 4, "generic": 2}[isa],
+    }
+
+
+class Scratch:
+    """The on-chip memories of one machine, for one run at a time."""
+
+    def __init__(self, config: VtaConfig) -> None:
+        batch, block_in, block_out = config.batch, config.block_in, config.block_out
+        isa = cpu.chosen().isa
+        self.library = _arithmetic(batch, block_in, block_out, isa)
+        group = shape_constants(batch, block_in, block_out, isa)["GROUP"]
+        weights = config.depth(MemType.WGT)
+        inputs = config.depth(MemType.INP) * batch * block_in
+        wide = group != BYTES_GROUP
+        self.record = Record(Engine)
+        self._cleared: list[tuple[IntArray, int]] = []
+        self._memory("acc", config.depth(MemType.ACC) * batch * block_out, np.int32, 0)
+        self._memory("wgt", weights * block_in * block_out, np.int8, 0)
+        self._memory("is_packed", weights, np.uint8, 0)
+        if wide:
+            self._memory("inp_words", inputs, np.int16, 0)
+            self._memory("packed_words", weights * block_in * block_out, np.int16)
+        else:
+            self._memory("inp_bytes", inputs, np.uint8, BYTES_OFFSET)
+            self._memory("packed_bytes", weights * block_in * block_out, np.int8)
+            self._memory("sums", weights * block_out, np.int32)
+        self._memory("scratch", 2 * block_in * block_out, np.int8)
+
+    def _memory(self, name: str, size: int, kind: Any, start: int | None = None) -> None:
+        dtype = np.dtype(kind)
+        raw = np.zeros(size * dtype.itemsize + _ALIGNMENT_BYTES, np.uint8)
+        skip = -raw.ctypes.data % _ALIGNMENT_BYTES
+        memory = raw[skip : skip + size * dtype.itemsize].view(dtype)
+        self.record[name] = memory
+        if start is not None:
+            self._cleared.append((memory, start))
+
+    def run(self, program: FunctionalProgram, dram: IntArray) -> None:
+        """Carry out a program on `dram`; all memories are zero before."""
+        for memory, start in self._cleared:
+            memory.fill(start)
+        record = self.record
+        record["dram"] = dram
+        for name, table in program.tables.items():
+            record[name] = table
+        record["order_count"] = len(program.tables["order"])
+        self.library["run_order"](record.address)
+
+
+class FunctionalProgram:
+    """A program analysed for one DRAM limit and one set of base registers.
+
+    `result` is the verdict; `tables` are what an `Engine` reads. An `order` is that of the effects
+    of instructions, by default the one of `vta_sim.functional.run`.
+    """
+
+    def __init__(
+        self,
+        config: VtaConfig,
+        words: IntArray,
+        dram: IntArray,
+        *,
+        bases: Mapping[MemType, int] | None = None,
+        dram_limit: int | None = None,
+        order: IntArray | None = None,
+    ) -> None:
+        limit = check_memory(dram, dram_limit, bases or {})
+        self.config = config
+        self.limit = limit
+        self._library = _analysis(cpu.chosen().isa)
+        table = decode(words, config, bases or {})
+        refuse_volatile(table, config)
+        self.result: RunResult | None = None
+        if order is None:
+            order, ending = self._flow(table, dram)
+            self.result = result_of(config, words, table, ending, limit)
+        self.tables = {"insns": table, "order": order, **self._plan(table, order, dram)}
+        loads = (table["opcode"] == Opcode.LOAD) & (table["memory_type"] == MemType.UOP)
+        self._uop_loads = np.ascontiguousarray(order[loads[order]])
+
+    def is_current(self, dram: IntArray) -> bool:
+        """Whether DRAM has the micro-ops that the analysis saw."""
+        machine = machine_of(self.config, self.tables["insns"], dram, self.limit)
+        loads = self._uop_loads
+        seen = self._seen
+        return bool(
+            self._library["uops_unchanged"](
+                machine.address, loads.ctypes.data, len(loads), seen.ctypes.data
+            )
+        )
+
+    def _flow(self, table: IntArray, dram: IntArray) -> tuple[IntArray, Ending]:
+        machine = machine_of(self.config, table, dram, self.limit)
+        flow = flows.flow_of(self.config, table)
+        self._library["run_flow"](machine.address, flow.address)
+        order = flow.kept("executed")[: int(flow["executed_count"])]
+        return np.ascontiguousarray(order), _ending(flow)
+
+    def _plan(self, table: IntArray, order: IntArray, dram: IntArray) -> dict[str, IntArray]:
+        config = self.config
+        machine = machine_of(config, table, dram, self.limit)
+        planner = Record(plans.Planner)
+        size = 1 << max(4, (2 * len(table)).bit_length())
+        planner["buckets"] = np.full(size, plans.NO_PATTERN, np.int32)
+        planner["bucket_mask"] = size - 1
+        planner["patterns"] = np.zeros(len(table), StructType(plans.Pattern).dtype)
+        bad = self._library["make_plan"](
+            machine.address, planner.address, order.ctypes.data, len(order)
+        )
+        try:
+            if bad != plans.ALL_FINE:
+                raise ProgramError(
+                    f"instruction {bad} becomes illegal when instructions take effect in the order "
+                    f"in which they retire; a hint `overlap` is false, see vta check"
+                )
+            patterns = planner.kept("patterns")[: int(planner["pattern_count"])]
+            pool = planner.copy_of("pool", int(planner["pool_count"]), np.dtype(np.uint32))
+            self._seen = planner.copy_of("seen", int(planner["seen_count"]), np.dtype(np.uint8))
+        finally:
+            self._library["free_plan"](planner.address)
+        return _patterns(config, table, patterns, pool)
+
+
+def _ending(flow: Record) -> Ending:
+    faults = flow.kept("faults")
+    stages = []
+    for stage, order in zip(flow["stages"], flow.others("orders"), strict=True):
+        queue = order[int(stage["issued"]) : int(stage["dispatched"])].tolist()
+        current = None if stage["current"] == flows.NONE else int(stage["current"])
+        stages.append(StageEnd(queue, current, bool(stage["stopped"])))
+    return Ending(
+        faults={int(i): FaultClass(int(faults[i])) for i in np.flatnonzero(faults)},
+        fetched=int(flow["fetched"]),
+        finished=bool(flow["finished"]),
+        retired=flow.kept("retired") != 0,
+        tokens=[int(count) for count in flow["tokens"]],
+        stages=stages,
+    )
+
+
+def _patterns(
+    config: VtaConfig, table: IntArray, patterns: IntArray, pool: IntArray
+) -> dict[str, IntArray]:
+    """Micro-ops of all patterns, decoded, and the plans of GEMM."""
+    decoded = unpack_uops(pool, config)
+    uops = np.zeros(2 * len(pool), np.int32)
+    rows = np.zeros(len(patterns), StructType(Uops).dtype)
+    gemms = GemmTables(config.batch)
+    made = np.zeros(len(patterns), StructType(GemmPlan).dtype)
+    for number, pattern in enumerate(patterns):
+        first, count = int(pattern["uops"]), int(pattern["count"])
+        rows[number] = (2 * first, count)
+        own = {name: values[first : first + count] for name, values in decoded.items()}
+        uops[2 * first : 2 * first + count] = own["dst"]
+        uops[2 * first + count : 2 * (first + count)] = own["src"]
+        insn = table[int(pattern["insn"])]
+        if insn["opcode"] == Opcode.GEMM and not insn["reset"]:
+            made[number] = gemms.add(insn, own)
+    return {"uops": uops, "patterns": rows, "plans": made, **gemms.finished()}
