@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,7 +17,10 @@ from vta_hw.spec.errors import DeviceError
 from vta_hw.spec.program import Program
 from vta_hw.spec.result import RunResult
 
-__all__ = ["Device", "DeviceError", "Waves", "device_names", "open_device"]
+__all__ = ["Device", "DeviceError", "Engine", "Waves", "device_names", "open_device"]
+
+Engine = Literal["compiled", "plain"]
+"""Forms of a simulator: compiled to machine code, or the readable definition."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Device(ABC):
     can_report_uninitialised = False
     has_clock = False
     has_waves = False
+    has_engines = False
     generation = 0
     """Another number whenever DRAM has moved, and with it what `view` gave."""
 
@@ -107,8 +111,12 @@ def open_device(
     report_uninitialised: bool = False,
     timeline: bool = False,
     waves: Waves | None = None,
+    engine: Engine | None = None,
 ) -> Device:
-    """A fresh device of this kind for `config`; see `Device` and `Waves` for the options."""
+    """A fresh device of this kind for `config`; see `Device` and `Waves` for the options.
+
+    `engine` chooses between the compiled form of a simulator (the default) and its plain one.
+    """
     if name not in DEVICES:
         raise DeviceError(f"device must be one of {', '.join(DEVICES)}, not {name!r}")
     module, _, attribute = DEVICES[name].partition(":")
@@ -118,4 +126,8 @@ def open_device(
         if not kind.has_waves:
             raise DeviceError(f"device {name!r} has no signals to record; use rtl, or no waves")
         options["waves"] = waves
+    if engine is not None:
+        if not kind.has_engines:
+            raise DeviceError(f"device {name!r} has one engine only; leave the engine out")
+        options["engine"] = engine
     return kind(config, **options)

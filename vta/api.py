@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runtime.device import Device, Waves, open_device
+from runtime.device import Device, Engine, Waves, open_device
 from runtime.executor import Executor
 from runtime.host import HostChoice
 from runtime.package import Package, is_package
@@ -116,6 +116,7 @@ def load(
     report_uninitialised: bool = False,
     timeline: bool = False,
     waves: Waves | None = None,
+    engine: Engine | None = None,
 ) -> Executor:
     """A compiled network ready to ``run``.
 
@@ -124,12 +125,18 @@ def load(
     package's object code), "numpy", or "auto": the first that can.
     With `report_uninitialised` the result's notes name reads of SRAM that nothing wrote, with
     `timeline` the results of the runs of programs say what happened when. `waves` records the
-    signals of device "rtl".
+    signals of device "rtl". `engine` chooses a simulator's "compiled" form (the default) or its
+    "plain" one, the readable definition.
     """
     whole = package if isinstance(package, Package) else Package.load(package)
     chosen = config_of(whole.config if config is None else config, settings)
     opened = open_device(
-        device, chosen, report_uninitialised=report_uninitialised, timeline=timeline, waves=waves
+        device,
+        chosen,
+        report_uninitialised=report_uninitialised,
+        timeline=timeline,
+        waves=waves,
+        engine=engine,
     )
     return Executor(whole, opened, host=host)
 
@@ -143,11 +150,13 @@ def execute(
     report_uninitialised: bool = False,
     timeline: bool = False,
     waves: Waves | None = None,
+    engine: Engine | None = None,
 ) -> Execution:
     """Run a raw stream of 16-byte instructions on a DRAM image that starts at address 0.
 
     `dram` itself is not changed. A fault is a result here, no exception. With `timeline` the result
-    says what happened when; `waves` records the signals of device "rtl".
+    says what happened when; `waves` records the signals of device "rtl". `engine` is as for
+    `load`.
     """
     image = _image(dram).copy()
     chosen = open_device(
@@ -156,6 +165,7 @@ def execute(
         report_uninitialised=report_uninitialised,
         timeline=timeline,
         waves=waves,
+        engine=engine,
     )
     return Execution(chosen.run_stream(bytes(insns), image), image)
 

@@ -2,37 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runtime.devices.hosted import HostedDevice
+from runtime.devices.simulated import SimulatedDevice
 from vta_hw.spec.config import PAGE_BYTES
 from vta_hw.spec.isa import Instruction
-from vta_hw.spec.program import Program
 from vta_hw.spec.result import RunResult
 from vta_sim.cycle import simulate
 
+if TYPE_CHECKING:
+    from vta_sim.native.functional import FunctionalProgram
 
-class CycleDevice(HostedDevice):
-    """`vta_sim.cycle` as a device.
 
-    Instructions lie on a page of their own: from a page on, their address is of no effect.
+class CycleDevice(SimulatedDevice):
+    """`vta_sim.timing` and `vta_sim.native` as a device; its plain engine is `vta_sim.cycle`.
+
+    A program is timed once. Its instructions take effect in the order in which the timing engine
+    retires them. They lie on a page of their own: from a page on, their address is of no effect.
     """
 
     name = "cycle"
     has_clock = True
 
-    def run(self, program: Program, addresses: Mapping[str, int]) -> RunResult:
-        """Run a program; it is bound once per set of addresses."""
-        return self._simulate(self.bound(program, addresses), self.dram)
+    def _prepare(self, encoded: np.ndarray, dram: np.ndarray) -> FunctionalProgram:
+        from vta_sim.native.functional import FunctionalProgram
+        from vta_sim.timing.cached import timing_of
 
-    def run_stream(self, stream: bytes, image: np.ndarray) -> RunResult:
-        """Run raw instructions on `image` alone."""
-        return self._simulate(stream, image)
+        timing = timing_of(
+            self.config, encoded, dram, insn_base=_behind(dram), timeline=self.timeline
+        )
+        return FunctionalProgram(
+            self.config, encoded, dram, order=timing.executed, result=timing.result
+        )
 
-    def _simulate(self, stream: bytes | Sequence[Instruction], dram: np.ndarray) -> RunResult:
-        behind = -(-dram.size // PAGE_BYTES) * PAGE_BYTES
-        result = simulate(self.config, stream, dram, insn_base=behind)
+    def _run_plain(self, stream: bytes | Sequence[Instruction], dram: np.ndarray) -> RunResult:
+        result = simulate(self.config, stream, dram, insn_base=_behind(dram))
         return result if self.timeline else replace(result, timeline=None)
+
+
+def _behind(dram: np.ndarray) -> int:
+    return -(-dram.size // PAGE_BYTES) * PAGE_BYTES

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runtime.devices.hosted import HostedDevice
-from vta_hw.spec.program import Program
+from runtime.devices.simulated import SimulatedDevice
+from vta_hw.spec.isa import Instruction
 from vta_hw.spec.result import RunResult
 from vta_sim import functional
 
+if TYPE_CHECKING:
+    from vta_sim.native.functional import FunctionalProgram
 
-class FunctionalDevice(HostedDevice):
-    """`vta_sim.functional` as a device."""
+
+class FunctionalDevice(SimulatedDevice):
+    """`vta_sim.native.functional` as a device; its plain engine is `vta_sim.functional`."""
 
     name = "functional"
     can_report_uninitialised = True
 
-    def run(self, program: Program, addresses: Mapping[str, int]) -> RunResult:
-        """Run a program; it is bound once per set of addresses."""
-        return functional.run(
-            self.config,
-            self.bound(program, addresses),
-            self.dram,
-            report_uninitialised=self.report_uninitialised,
-        )
+    def _prepare(self, encoded: np.ndarray, dram: np.ndarray) -> FunctionalProgram:
+        from vta_sim.native.functional import FunctionalProgram
 
-    def run_stream(self, stream: bytes, image: np.ndarray) -> RunResult:
-        """Run raw instructions on `image` alone."""
+        return FunctionalProgram(self.config, encoded, dram)
+
+    def _run_plain(self, stream: bytes | Sequence[Instruction], dram: np.ndarray) -> RunResult:
         return functional.run(
-            self.config, stream, image, report_uninitialised=self.report_uninitialised
+            self.config, stream, dram, report_uninitialised=self.report_uninitialised
         )

@@ -112,11 +112,7 @@ class HostedDevice(Device):
 
     def bound(self, program: Program, addresses: Mapping[str, int]) -> tuple[Instruction, ...]:
         """The program's instructions for these addresses, made once; other configs are refused."""
-        if program.config.program_hash != self.config.program_hash:
-            raise DeviceError(
-                f"a program for config {program.config.name!r} does not run on a device with "
-                f"config {self.config.name!r}; compile it for that config"
-            )
+        self._check_config(program)
         key = (id(program), frozenset(addresses.items()))
         if key not in self._bound:
             self._bound[key] = (program, program.bound(addresses))
@@ -124,6 +120,13 @@ class HostedDevice(Device):
                 self._bound.popitem(last=False)
         self._bound.move_to_end(key)
         return self._bound[key][1]
+
+    def _check_config(self, program: Program) -> None:
+        if program.config.program_hash != self.config.program_hash:
+            raise DeviceError(
+                f"a program for config {program.config.name!r} does not run on a device with "
+                f"config {self.config.name!r}; compile it for that config"
+            )
 
     def _grow(self, end: int) -> None:
         if end <= self._dram.size:

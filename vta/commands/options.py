@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from runtime.device_names import device_names
+
+
+class EngineChoice(StrEnum):
+    """Forms of a simulator, see `runtime.device.Engine`."""
+
+    COMPILED = "compiled"
+    PLAIN = "plain"
+
 
 ConfigOption = Annotated[str, typer.Option(help="named configuration or JSON file")]
 MaybeConfig = Annotated[str | None, typer.Option(help="named configuration or JSON file")]
@@ -17,6 +26,16 @@ SetOption = Annotated[
 ]
 DeviceOption = Annotated[
     str, typer.Option(help=f"what runs the programs: {', '.join(device_names())}")
+]
+EngineOption = Annotated[
+    EngineChoice | None,
+    typer.Option(help="form of a simulator: compiled (the default), or the readable one"),
+]
+JobsOption = Annotated[
+    int, typer.Option(metavar="N", help="threads that run the inputs of --inputs")
+]
+OutputDirOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="write NAME.npy for every output")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="end with one line of JSON")]
 UninitialisedOption = Annotated[
@@ -34,3 +53,13 @@ WindowOption = Annotated[
     str | None,
     typer.Option("--wave-window", metavar="FIRST:LAST", help="cycles of a run to record"),
 ]
+
+
+def engine_of(choice: EngineChoice | None) -> Literal["compiled", "plain"] | None:
+    """What `runtime.device.open_device` takes for an `EngineOption`."""
+    match choice:
+        case EngineChoice.COMPILED:
+            return "compiled"
+        case EngineChoice.PLAIN:
+            return "plain"
+    return None

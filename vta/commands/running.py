@@ -14,13 +14,17 @@ from vta import show
 from vta.commands.options import (
     ConfigOption,
     DeviceOption,
+    EngineOption,
+    JobsOption,
     JsonOption,
     MaybeConfig,
+    OutputDirOption,
     SetOption,
     TraceOption,
     UninitialisedOption,
     WavesOption,
     WindowOption,
+    engine_of,
 )
 
 if TYPE_CHECKING:
@@ -59,18 +63,14 @@ def run_command(
             help="folder with NAME.npy for every input, or a folder of many such inputs",
         ),
     ] = None,
-    jobs: Annotated[
-        int, typer.Option(metavar="N", help="threads that run the inputs of --inputs")
-    ] = 1,
-    output_dir: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="write NAME.npy for every output"),
-    ] = None,
+    jobs: JobsOption = 1,
+    output_dir: OutputDirOption = None,
     outputs: Annotated[Which, typer.Option(help="the model's outputs, or every tensor")] = (
         Which.MODEL
     ),
     seed: Annotated[int, typer.Option(help="of the random input when none is given")] = 0,
     device: DeviceOption = "functional",
+    engine: EngineOption = None,
     config: MaybeConfig = None,
     settings: SetOption = None,
     host_code: Annotated[
@@ -109,6 +109,7 @@ def run_command(
         report_uninitialised=report_uninitialised,
         timeline=trace is not None,
         waves=hardware.waves(waves, wave_window),
+        engine=engine_of(engine),
     )
     if executor.host_reason:
         show.note(f"host operators run in numpy: the {executor.host_reason}")
@@ -203,6 +204,7 @@ def exec_command(
     config: ConfigOption = "default",
     settings: SetOption = None,
     device: DeviceOption = "functional",
+    engine: EngineOption = None,
     report_uninitialised: UninitialisedOption = False,
     trace: TraceOption = None,
     waves: WavesOption = None,
@@ -234,6 +236,7 @@ def exec_command(
             report_uninitialised=report_uninitialised,
             timeline=trace is not None,
             waves=recorded,
+            engine=engine_of(engine),
         )
     wall_s = time.perf_counter() - start
     result = execution.result

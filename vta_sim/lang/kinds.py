@@ -157,14 +157,19 @@ class StructType:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The same layout for numpy."""
-        items: list[Any] = [
-            (name, f.type.dtype, (f.count,)) if f.count else (name, f.type.dtype)
-            for name, f in self.fields.items()
-        ]
-        return np.dtype(items, align=True)
+        return _dtype(self.cls)
 
 
 Type = Scalar | ArrayType | StructType
+
+
+@cache
+def _dtype(cls: type) -> np.dtype[Any]:
+    items: list[Any] = [
+        (name, f.type.dtype, (f.count,)) if f.count else (name, f.type.dtype)
+        for name, f in _fields(cls).items()
+    ]
+    return np.dtype(items, align=True)
 
 
 @cache

@@ -100,6 +100,8 @@ class Scratch:
         inputs = config.depth(MemType.INP) * batch * block_in
         wide = group != BYTES_GROUP
         self.record = Record(Engine)
+        self._run = self.library["run_order"]
+        self._program: FunctionalProgram | None = None
         self._cleared: list[tuple[IntArray, int]] = []
         self._memory("acc", config.depth(MemType.ACC) * batch * block_out, np.int32, 0)
         self._memory("wgt", weights * block_in * block_out, np.int8, 0)
@@ -128,10 +130,12 @@ class Scratch:
             memory.fill(start)
         record = self.record
         record["dram"] = dram
-        for name, table in program.tables.items():
-            record[name] = table
-        record["order_count"] = len(program.tables["order"])
-        self.library["run_order"](record.address)
+        if program is not self._program:
+            for name, table in program.tables.items():
+                record[name] = table
+            record["order_count"] = len(program.tables["order"])
+            self._program = program
+        self._run(record.address)
 
 
 class FunctionalProgram:
@@ -150,31 +154,29 @@ class FunctionalProgram:
         bases: Mapping[MemType, int] | None = None,
         dram_limit: int | None = None,
         order: IntArray | None = None,
+        result: RunResult | None = None,
     ) -> None:
+        """`order` and `result` come together, from a timing of the program."""
         limit = check_memory(dram, dram_limit, bases or {})
         self.config = config
         self.limit = limit
         self._library = _analysis(cpu.chosen().isa)
         table = decode(words, config, bases or {})
         refuse_volatile(table, config)
-        self.result: RunResult | None = None
-        if order is None:
+        if order is None or result is None:
             order, ending = self._flow(table, dram)
-            self.result = result_of(config, words, table, ending, limit)
+            result = result_of(config, words, table, ending, limit)
+        self.result = result
         self.tables = {"insns": table, "order": order, **self._plan(table, order, dram)}
         loads = (table["opcode"] == Opcode.LOAD) & (table["memory_type"] == MemType.UOP)
-        self._uop_loads = np.ascontiguousarray(order[loads[order]])
+        self._loads = np.ascontiguousarray(order[loads[order]])
+        self._uop_loads = (self._loads.ctypes.data, len(self._loads))
+        self._insns_address = table.ctypes.data
 
     def is_current(self, dram: IntArray) -> bool:
         """Whether DRAM has the micro-ops that the analysis saw."""
-        machine = machine_of(self.config, self.tables["insns"], dram, self.limit)
-        loads = self._uop_loads
-        seen = self._seen
-        return bool(
-            self._library["uops_unchanged"](
-                machine.address, loads.ctypes.data, len(loads), seen.ctypes.data
-            )
-        )
+        addresses = (self._insns_address, dram.ctypes.data, *self._uop_loads)
+        return bool(self._library["uops_unchanged"](*addresses, self._seen.ctypes.data))
 
     def _flow(self, table: IntArray, dram: IntArray) -> tuple[IntArray, Ending]:
         machine = machine_of(self.config, table, dram, self.limit)

@@ -165,17 +165,18 @@ def transposed(e: Engine, source: Array[i8]) -> Array[i8]:
     size = BLOCK_IN * BLOCK_OUT
     lanes = BLOCK_OUT
     place = 0
-    while BLOCK_OUT > 1 and lanes > 1:
-        target = at(e.scratch, place)
-        if GROUP == 1:
-            shuffle(target, source, i8)
-        elif GROUP == 2:
-            shuffle(target, source, i16)
-        else:
-            shuffle(target, source, i32)
-        source = target
-        place = size - place
-        lanes = lanes >> 1
+    if BLOCK_OUT > 1:  # else lane and group are where they should be, and there may be no halves
+        while lanes > 1:
+            target = at(e.scratch, place)
+            if GROUP == 1:
+                shuffle(target, source, i8)
+            elif GROUP == 2:
+                shuffle(target, source, i16)
+            else:
+                shuffle(target, source, i32)
+            source = target
+            place = size - place
+            lanes = lanes >> 1
     return source
 
 

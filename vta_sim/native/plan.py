@@ -6,17 +6,18 @@ is checked again, in the order in which it will take effect.
 
 from __future__ import annotations
 
-from vta_hw.spec.config import MemType
+from vta_hw.spec.config import UOP_BITS, MemType
 from vta_hw.spec.isa import Opcode
 from vta_sim.lang.kinds import Array, i32, i64, kernel, struct, u8, u32, u64
 from vta_sim.lang.ops import at, copy, reinterpret, release, resize
 from vta_sim.native.legality import fault_of, steps
 from vta_sim.native.machine import Machine
 from vta_sim.native.table import Insn
-from vta_sim.native.uops import load_uops, row_bytes
+from vta_sim.native.uops import load_uops
 
 ALL_FINE = -1
 NO_PATTERN = -1
+_UOP_BYTES = UOP_BITS // 8
 _PRIME = 0x100000001B3
 _POOL_LEAST = 1 << 12
 
@@ -70,12 +71,12 @@ def make_plan(m: Machine, p: Planner, order: Array[i32], count: i64) -> i64:
 @kernel
 def note_rows(m: Machine, p: Planner, insn: Insn) -> None:
     """Keep the bytes that a LOAD UOP reads."""
-    size = row_bytes(m, insn)
+    size = insn.x_size * _UOP_BYTES
     if p.seen_count + size * insn.y_size > p.seen_room:
         p.seen_room = 2 * p.seen_room + size * insn.y_size + _POOL_LEAST
         p.seen = resize(p.seen, p.seen_room)
     for row in range(insn.y_size):
-        source = at(m.dram, insn.address + row * insn.x_stride * m.elem_bytes[MemType.UOP])
+        source = at(m.dram, insn.address + row * insn.x_stride * _UOP_BYTES)
         copy(at(p.seen, p.seen_count), source, size)
         p.seen_count += size
 
@@ -105,7 +106,7 @@ def pattern_of(m: Machine, p: Planner, index: i64) -> i64:
     new.count = count
     new.hash = mixed
     target = reinterpret(u8, at(p.pool, p.pool_count))
-    copy(target, reinterpret(u8, at(m.uop, insn.uop_bgn)), 4 * count)
+    copy(target, reinterpret(u8, at(m.uop, insn.uop_bgn)), _UOP_BYTES * count)
     p.pool_count += count
     return number
 
@@ -168,16 +169,18 @@ def free_plan(p: Planner) -> None:
 
 
 @kernel
-def uops_unchanged(m: Machine, order: Array[i32], count: i64, seen: Array[u8]) -> bool:
-    """Whether the LOAD UOPs of `order` would read what they read when `seen` was made."""
+def uops_unchanged(
+    insns: Array[Insn], dram: Array[u8], order: Array[i32], count: i64, seen: Array[u8]
+) -> bool:
+    """Whether the LOAD UOPs `order` would read what they read when `seen` was made."""
     place = 0
     for at_step in range(count):
-        insn = m.insns[order[at_step]]
-        size = row_bytes(m, insn)
+        insn = insns[order[at_step]]
+        size = insn.x_size * _UOP_BYTES
         for row in range(insn.y_size):
-            begin = insn.address + row * insn.x_stride * m.elem_bytes[MemType.UOP]
+            begin = insn.address + row * insn.x_stride * _UOP_BYTES
             for byte in range(size):
-                if m.dram[begin + byte] != seen[place + byte]:
+                if dram[begin + byte] != seen[place + byte]:
                     return False
             place += size
     return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vta_sim.lang.kinds import i64, kernel, u8
+from vta_sim.lang.kinds import kernel, u8
 from vta_sim.lang.ops import at, copy, fill, reinterpret
 from vta_sim.native.legality import sram_columns, sram_rows
 from vta_sim.native.machine import Machine
@@ -23,9 +23,3 @@ def load_uops(m: Machine, insn: Insn) -> None:
         place = (insn.y_pad_0 + row) * columns + insn.x_pad_0
         source = at(m.dram, insn.address + row * insn.x_stride * size)
         copy(at(target, place * size), source, insn.x_size * size)
-
-
-@kernel
-def row_bytes(m: Machine, insn: Insn) -> i64:
-    """Bytes of one row of a transfer."""
-    return insn.x_size * m.elem_bytes[insn.memory_type]
