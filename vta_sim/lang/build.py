@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,23 @@ from vta_sim.lang.kinds import ArrayType, KernelError, Scalar, StructType
 from vta_sim.lang.translate import ModuleBuilder
 
 _KIND = "kernels"
-_SPEED_LEVEL = 3
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard LLVM tries: its level, how large a function may be to be put into its callers.
+
+    `vectors` is whether loops are unrolled and turned into vector instructions.
+    """
+
+    level: int = 3
+    inlining: int = 225
+    vectors: bool = True
+
+
+THOROUGH = Effort()
+BRIEF = Effort(level=2, inlining=10, vectors=False)
+"""For functions that decide much and compute little: as fast, and compiled in half the time."""
 
 
 class Library:
@@ -31,11 +48,15 @@ class Library:
     """
 
     def __init__(
-        self, name: str, functions: Sequence[Callable[..., Any]], constants: Mapping[str, int]
+        self,
+        name: str,
+        functions: Sequence[Callable[..., Any]],
+        constants: Mapping[str, int],
+        effort: Effort = THOROUGH,
     ) -> None:
         target = cpu.chosen()
         self.isa = target.isa
-        code = object_code(name, functions, constants, target)
+        code = object_code(name, functions, constants, target, effort)
         self._engine = _engine(code)
         self._calls = {f.__name__: self._entry(f) for f in functions}
 
@@ -58,6 +79,7 @@ def object_code(
     functions: Sequence[Callable[..., Any]],
     constants: Mapping[str, int],
     target: cpu.Cpu,
+    effort: Effort = THOROUGH,
 ) -> bytes:
     """Object code for a CPU, from the cache or compiled now.
 
@@ -70,14 +92,14 @@ def object_code(
         repr([f"{f.__module__}.{f.__name__}" for f in functions]),
         llvmlite.__version__,
         platform.machine(),
-        repr(target),
+        repr((target, effort)),
     )
     found = disk.load(_KIND, key)
     if found is None:
         with disk.locked(_KIND, key):
             found = disk.load(_KIND, key)
             if found is None:
-                found = compile_functions(name, functions, constants, target)
+                found = compile_functions(name, functions, constants, target, effort)
                 disk.store(_KIND, key, found)
     return found
 
@@ -87,6 +109,7 @@ def compile_functions(
     functions: Sequence[Callable[..., Any]],
     constants: Mapping[str, int],
     target: cpu.Cpu,
+    effort: Effort = THOROUGH,
     show: Callable[[str], None] | None = None,
 ) -> bytes:
     """Translate, optimise and assemble; `show` is called with the optimised LLVM IR."""
@@ -97,7 +120,7 @@ def compile_functions(
     machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
         cpu=target.name,
         features=target.features,
-        opt=_SPEED_LEVEL,
+        opt=effort.level,
         reloc="pic",
         codemodel="jitdefault",
         jit=True,
@@ -109,9 +132,10 @@ def compile_functions(
         parsed.verify()
     except RuntimeError as error:
         raise KernelError(f"LLVM refuses {name}: {' '.join(str(error).split())}") from error
-    options = llvm.create_pipeline_tuning_options(speed_level=_SPEED_LEVEL)
-    options.loop_vectorization = True
-    options.slp_vectorization = True
+    options = llvm.create_pipeline_tuning_options(speed_level=effort.level)
+    options.inlining_threshold = effort.inlining
+    options.loop_vectorization = options.slp_vectorization = effort.vectors
+    options.loop_unrolling = effort.vectors
     passes = llvm.create_pass_builder(machine, options)
     passes.getModulePassManager().run(parsed, passes)
     if show is not None:

@@ -95,6 +95,8 @@ class Maker:
 
     def select(self, mask: Value, yes: Operand, no: Operand) -> Operand:
         kind = self.calculator.common(yes, no)
+        if kind.lanes != scalar(mask).lanes:
+            raise KernelError(f"a mask of {scalar(mask).lanes} lanes cannot choose a {kind}")
         a, b = self.calculator.to(kind, yes), self.calculator.to(kind, no)
         return Value(self._build.select(mask.ir, a, b), kind)
 
@@ -177,13 +179,25 @@ class Maker:
                 pair = [_as_value(self.part(v, 2 * first, 2 * width)) for v in (weights, inputs)]
                 kind = Scalar("i", 32, width)
                 name = f"llvm.x86.{_MADD_LANES[width]}"
-                sums.append(Value(self._call(name, kind.llvm, pair[0].ir, pair[1].ir), kind))
-            return self.calculator.binary(ast.Add, total, self._join(sums))
+                products = Value(self._call(name, kind.llvm, pair[0].ir, pair[1].ir), kind)
+                before = self.part(total, first, width)
+                after = _as_value(self.calculator.binary(ast.Add, before, products))
+                sums.append(Value(self._in_order(after.ir), kind))
+            return self._join(sums)
         wide = [self.convert(I32, v) for v in (weights, inputs)]
         products = _as_value(self.calculator.binary(ast.Mult, wide[0], wide[1]))
         even, odd = (self.part(products, first, lanes, 2) for first in (0, 1))
         both = self.calculator.binary(ast.Add, even, odd)
         return self.calculator.binary(ast.Add, total, both)
+
+    def _in_order(self, value: ir.Value) -> ir.Value:
+        """The same x86 vector, which LLVM must have in a register here.
+
+        It would rather add many products before it adds them to the total, and run out of
+        registers for them.
+        """
+        shape = ir.FunctionType(value.type, [value.type])
+        return self._build.asm(shape, "", "=x,0", [value], False)
 
     def dot4(self, total: Value, weights: Value, inputs: Value) -> Operand:
         lanes = scalar(total).lanes

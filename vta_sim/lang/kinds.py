@@ -17,6 +17,8 @@ from vta_hw.spec.errors import VtaKitError
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
+CONTEXT = ir.Context()
+"""Where LLVM knows the structures by name."""
 POINTER = ir.PointerType()
 _MARK = "__vta_lang__"
 
@@ -147,12 +149,7 @@ class StructType:
     @property
     def stored(self) -> ir.Type:
         """Its layout in memory, as C has it."""
-        return ir.LiteralStructType(
-            [
-                ir.ArrayType(f.type.stored, f.count) if f.count else f.type.stored
-                for f in self.fields.values()
-            ]
-        )
+        return _layout(self.cls)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -161,6 +158,18 @@ class StructType:
 
 
 Type = Scalar | ArrayType | StructType
+
+
+@cache
+def _layout(cls: type) -> ir.Type:
+    made = CONTEXT.get_identified_type(f"{cls.__module__}.{cls.__name__}")
+    made.set_body(
+        *(
+            ir.ArrayType(f.type.stored, f.count) if f.count else f.type.stored
+            for f in _fields(cls).values()
+        )
+    )
+    return made
 
 
 @cache
@@ -222,6 +231,7 @@ class Signature:
     result: Scalar | ArrayType | StructType | None
 
 
+@cache
 def signature(function: Callable[..., Any], owner: type | None = None) -> Signature:
     """The signature of a function of the language; `owner` is the structure it is a method of."""
     hints = _hints(function)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
 import sys
 import textwrap
@@ -64,7 +65,7 @@ class ModuleBuilder:
     """
 
     def __init__(self, name: str, constants: Mapping[str, int], isa: str) -> None:
-        self.module = ir.Module(name)
+        self.module = ir.Module(name, context=kinds.CONTEXT)
         self.constants = constants
         self.isa = isa
         self._waiting: list[tuple[Callable[..., Any], type | None, ir.Function]] = []
@@ -631,7 +632,10 @@ def _in_register(kind: Type) -> ir.Type:
 
 
 def _as_load(node: ast.expr) -> ast.expr:
-    return ast.parse(ast.unparse(node), mode="eval").body
+    # Only the outermost node knows that it is assigned to.
+    read = copy.copy(node)
+    read.ctx = ast.Load()  # type: ignore[attr-defined]
+    return read
 
 
 def _namespace(function: Callable[..., Any]) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from vta_hw.spec.isa import AluOp, Rounding
-from vta_sim.lang.kinds import Vec, i32, i64, inline, kernel, u64
-from vta_sim.lang.ops import convert, load, select, splat, store
+from vta_sim.lang.kinds import Vec, i32, inline, kernel
+from vta_sim.lang.ops import load, select, splat, store
 from vta_sim.native.engine import ACC_LANES, Engine
 from vta_sim.native.legality import MODE_LOW, MODE_MASK
 from vta_sim.native.requant import double_high, requantise, rounding_shift
@@ -115,8 +115,7 @@ def apply(op: int, a: Vec, b: Vec) -> Vec:
     elif op == AluOp.RDHM:
         result = double_high(a, b)
     else:
-        by = convert(i64, b)
-        rounded = rounding_shift(a, convert(u64, max(min(by, 33), 0)))
+        rounded = rounding_shift(a, max(min(b, 63), 0))
         left = select(b > -32, a << min(max(-b, 0), 31), 0)
         result = select(b >= 0, rounded, left)
     return result

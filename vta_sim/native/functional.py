@@ -20,7 +20,7 @@ from vta_hw.spec.result import RunResult
 from vta_hw.spec.semantics import IntArray
 from vta_sim.functional import check_memory
 from vta_sim.lang import cpu
-from vta_sim.lang.build import Library, Record
+from vta_sim.lang.build import BRIEF, Library, Record
 from vta_sim.lang.kinds import StructType, kernel
 from vta_sim.native import flow as flows
 from vta_sim.native import plan as plans
@@ -65,7 +65,7 @@ def _analysis(isa: str) -> Library:
         plans.free_plan,
         plans.uops_unchanged,
     )
-    return Library("analysis", functions, {})
+    return Library("analysis", functions, {}, BRIEF)
 
 
 @lru_cache(maxsize=64)
@@ -84,7 +84,7 @@ def shape_constants(batch: int, block_in: int, block_out: int, isa: str) -> dict
         "ACC_LANES": batch * block_out,
         "GROUP": min(BYTES_GROUP if isa == "vnni" else 2, block_in),
         # As many as leave registers for weights and inputs.
-        "ROWS": {"vnni": 8, "avx2": 4, "generic": 2}[isa],
+        "ROWS": {"vnni": 8, "avx2": 6, "generic": 2}[isa],
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vta_hw.spec.arith import INT32_MAX, INT32_MIN
 from vta_hw.spec.isa import REQ_IMMEDIATE, REQ_SHIFTS, Rounding
-from vta_sim.lang.kinds import Vec, f32, i8, i32, i64, inline, u64
+from vta_sim.lang.kinds import Vec, f32, i8, i32, i64, inline, u32, u64
 from vta_sim.lang.ops import bits_as, convert, load, rint, select, splat, store
 from vta_sim.native.engine import ACC_LANES, Engine
 from vta_sim.native.table import Insn
@@ -55,7 +55,7 @@ def clamp(value: Vec, packed: Vec) -> Vec:
 def scale(mode: int, x: Vec, multiplier: Vec, right: Vec) -> Vec:
     """Scaled by a rounding mode, with room for the zero point (int32 in mode float, else int64)."""
     if mode == Rounding.DOUBLE:
-        rounded = rounding_shift(double_high(x, multiplier), convert(u64, right))
+        rounded = rounding_shift(double_high(x, multiplier), right)
         # Far beyond the clamp the sum with the zero point must not wrap.
         scaled = min(max(rounded, -(1 << 30)), 1 << 30)
     elif mode == Rounding.SINGLE:
@@ -81,9 +81,14 @@ def double_high(a: Vec, b: Vec) -> Vec:
 
 @inline
 def rounding_shift(value: Vec, right: Vec) -> Vec:
-    """Shift right by at most 63 (uint64 lanes), rounded to nearest, ties away from zero."""
-    wide = convert(i64, value)
-    size = bits_as(u64, abs(wide))
-    half = splat(u64, ACC_LANES, 1) << right >> 1
-    rounded = convert(i32, size + half >> right)
-    return select(value < 0, 0 - rounded, rounded)
+    """Shift right by 0 to 63 (int32 lanes), rounded to nearest, ties away from zero.
+
+    The sum of a magnitude and one half fits into 32 bits without a sign, as long as the shift does.
+    """
+    by = bits_as(u32, min(right, 31))
+    size = bits_as(u32, abs(value))
+    rounded = bits_as(i32, size + (splat(u32, ACC_LANES, 1) << by >> 1) >> by)
+    small = select(value < 0, 0 - rounded, rounded)
+    # Of the longer shifts only one leaves anything: -2^31 by 32, which is minus one half.
+    lost = select((right == 32) & (value == INT32_MIN), splat(i32, ACC_LANES, -1), 0)
+    return select(right < 32, small, lost)

@@ -26,7 +26,7 @@ from vta_hw.spec.semantics import IntArray
 from vta_sim.cycle.simulate import check_launch
 from vta_sim.functional import check_memory
 from vta_sim.lang import cpu
-from vta_sim.lang.build import Library, Record
+from vta_sim.lang.build import BRIEF, Library, Record
 from vta_sim.lang.kinds import StructType
 from vta_sim.native.flow import stage_orders
 from vta_sim.native.machine import machine_of
@@ -68,7 +68,7 @@ class Timing:
 
 @lru_cache(maxsize=4)
 def _library(isa: str) -> Library:
-    return Library("timing", (run_core, states.count_states, free_core), {})
+    return Library("timing", (run_core, states.count_states, free_core), {}, BRIEF)
 
 
 def time_program(
