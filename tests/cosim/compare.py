@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from runtime.device import Device, open_device
+from runtime.device import Device, Engine, open_device
 from vta_hw.spec import asm, isa
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.events import Timeline
@@ -27,9 +27,20 @@ class Outcome:
     dram: np.ndarray
 
 
+DEVICES = ("functional", "cycle:plain", "cycle", "rtl")
+"""What programs are compared on, beside the plain functional simulator; ``:plain`` is an engine."""
+
+
+def device_of(name: str, config: VtaConfig) -> Device:
+    """A device by its name, with an engine's name behind it or not; with a timeline if it can."""
+    kind, _, engine = name.partition(":")
+    chosen: Engine | None = "plain" if engine == "plain" else None
+    return open_device(kind, config, timeline=kind != "functional", engine=chosen)
+
+
 @lru_cache(maxsize=64)
 def _device(name: str, config: VtaConfig) -> Device:
-    return open_device(name, config, timeline=True)
+    return device_of(name, config)
 
 
 def run(name: str, config: VtaConfig, stream: bytes, dram: bytes) -> Outcome:

@@ -20,7 +20,7 @@ from vta_hw.spec.config import VtaConfig
 
 
 class Machines:
-    """Functional simulator, cycle simulator and RTL of one config, fed in step.
+    """Functional and cycle simulator, plain and compiled, and RTL of one config, fed in step.
 
     What runs on them later finds the on-chip memories as the runs before left them.
     """
@@ -28,11 +28,13 @@ class Machines:
     def __init__(self, config: VtaConfig) -> None:
         self.config = config
         self._rtl = RtlDevice(config, timeline=True)
-        self._devices: tuple[HostedDevice, ...] = (
-            FunctionalDevice(config),
-            CycleDevice(config, timeline=True),
-            self._rtl,
-        )
+        self._devices: Mapping[str, HostedDevice] = {
+            "functional:plain": FunctionalDevice(config, engine="plain"),
+            "functional": FunctionalDevice(config),
+            "cycle:plain": CycleDevice(config, timeline=True, engine="plain"),
+            "cycle": CycleDevice(config, timeline=True),
+            "rtl": self._rtl,
+        }
         self._behind_bytes = 0
 
     def __enter__(self) -> Machines:
@@ -50,7 +52,7 @@ class Machines:
         """The package made ready on every device, at the same addresses."""
         # Instructions lie behind what is allocated, on the RTL alone: they would be taken for
         # results once memory is allocated there.
-        for device in self._devices:
+        for device in self._devices.values():
             device.write(device.alloc(self._behind_bytes), bytes(self._behind_bytes))
         loaded = OnMachines(package, self._devices)
         self._behind_bytes = max([self._behind_bytes, *map(len, loaded.streams)])
@@ -60,17 +62,17 @@ class Machines:
 class OnMachines:
     """A package on several devices; `seconds` is what each took for the last inference."""
 
-    def __init__(self, package: Package, devices: tuple[HostedDevice, ...]) -> None:
+    def __init__(self, package: Package, devices: Mapping[str, HostedDevice]) -> None:
         self.package = package
         self._devices = devices
         self.seconds: dict[str, float] = {}
-        self._executors = [Executor(package, device) for device in devices]
+        self._executors = [Executor(package, device) for device in devices.values()]
         self.streams = [isa.encode_all(p.instructions, p.config) for p in package.programs]
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Inference:
         """One inference on each device: that of the last one. They must agree in everything."""
         inferences = [executor.run(inputs) for executor in self._executors]
-        self.seconds = {d.name: i.wall_s for d, i in zip(self._devices, inferences, strict=True)}
+        self.seconds = {d: i.wall_s for d, i in zip(self._devices, inferences, strict=True)}
         for left, right in zip(inferences, inferences[1:], strict=False):
             assert [run.index for run in left.runs] == [run.index for run in right.runs]
             assert left.outputs.keys() == right.outputs.keys()
@@ -80,13 +82,13 @@ class OnMachines:
             assert left.result.macs == right.result.macs
         for number, run in enumerate(inferences[-1].runs):
             outcomes = [
-                Outcome(device.name, inference.runs[number].result, device.dram)
-                for device, inference in zip(self._devices, inferences, strict=True)
+                Outcome(name, inference.runs[number].result, device.dram)
+                for (name, device), inference in zip(self._devices.items(), inferences, strict=True)
             ]
             found = []
             for before, after in zip(outcomes, outcomes[1:], strict=False):
                 stream = self.streams[run.index]
-                found += differences(before, after, self._devices[0].config, stream)
+                found += differences(before, after, self.package.config, stream)
             assert not found, "\n".join(found)
             _check_complete(outcomes[-1])
         return inferences[-1]

@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from tests.cosim.compare import Outcome, differences, run
+from tests.cosim.compare import DEVICES, Outcome, differences, run
 from tests.cosim.coverage import Coverage
 from tests.cosim.programs import CONFIGS, EDGES, Case, case, decoded, recorded_uops
 from vta_hw.spec.config import VtaConfig
@@ -58,7 +58,7 @@ def compare(
     for left, right in zip(outcomes, outcomes[1:], strict=False):
         found += differences(left, right, config, stream)
     if coverage is not None and len(outcomes) > 1:
-        coverage.add(config, instructions, uops, outcomes[1].result)
+        coverage.add(config, instructions, uops, outcomes[-1].result)
     return found
 
 
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.cosim.sweep")
     parser.add_argument("--programs", type=int, default=FULL)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--devices", default="cycle,rtl")
+    parser.add_argument("--devices", default=",".join(DEVICES))
     options = parser.parse_args(arguments)
     coverage, failed = Coverage(), 0
     console = Console(stderr=True)

@@ -7,14 +7,14 @@ import re
 import numpy as np
 import pytest
 
-from runtime.device import open_device
+from tests.cosim.compare import device_of
 from tests.cosim.rules import RULES, Case
 from tests.models import REPO
 from vta_hw.spec import isa
 from vta_hw.spec.asm import assemble, assemble_uops
 from vta_hw.spec.config import VtaConfig
 
-DEVICES = ("cycle", pytest.param("rtl", marks=pytest.mark.slow))
+DEVICES = ("cycle:plain", "cycle", pytest.param("rtl", marks=pytest.mark.slow))
 IMAGE_BYTES = 1 << 16
 
 pytestmark = pytest.mark.parametrize("device", DEVICES)
@@ -31,7 +31,7 @@ def _check(case: Case, device: str) -> None:
     words = [isa.encode_uop(uop, config) for uop in assemble_uops(case.uops, config)]
     image[: 4 * len(words)] = np.array(words, "<u4").view(np.uint8)
     stream = isa.encode_all(assemble(case.program, config), config)
-    result = open_device(device, config, timeline=True).run_stream(stream, image)
+    result = device_of(device, config).run_stream(stream, image)
     line = result.timeline
     assert line is not None
     for moment in ("dispatch", "issue", "retire"):
