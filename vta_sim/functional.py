@@ -17,7 +17,8 @@ from vta_hw.spec.dataflow import Dataflow
 from vta_hw.spec.errors import ProgramError
 from vta_hw.spec.isa import Instruction, Stage
 from vta_hw.spec.result import Fault, RunResult, Status
-from vta_hw.spec.semantics import ADDRESS_LIMIT, IntArray, Scratchpads, execute
+from vta_hw.spec.semantics import IntArray, Scratchpads, execute
+from vta_sim.checks import check_memory
 from vta_sim.counters import Counters
 from vta_sim.memory import InitTracker
 from vta_sim.report import describe_end, describe_fault
@@ -70,27 +71,6 @@ def run(
     else:
         machine.run_at_random(interleave)
     return machine.result()
-
-
-def check_memory(dram: IntArray, dram_limit: int | None, bases: Mapping[MemType, int]) -> int:
-    """The end of legal addresses; a DRAM, limit or base register that cannot be is refused."""
-    if dram.dtype != np.uint8 or dram.ndim != 1 or not dram.flags.c_contiguous:
-        raise ProgramError(
-            f"DRAM must be a contiguous uint8 array with one axis, not {dram.dtype} of shape "
-            f"{dram.shape}"
-        )
-    for memory, base in bases.items():
-        if not 0 <= base < ADDRESS_LIMIT:
-            raise ProgramError(
-                f"the base register of {memory.name} must be within 0..{ADDRESS_LIMIT - 1}, "
-                f"not {base}"
-            )
-    limit = len(dram) if dram_limit is None else dram_limit
-    if not 0 <= limit <= len(dram):
-        raise ProgramError(
-            f"DRAM_LIMIT must be within 0..{len(dram)} (the size of DRAM), not {limit}"
-        )
-    return limit
 
 
 class _Machine:

@@ -12,7 +12,6 @@ from runtime.devices.simulated import SimulatedDevice
 from vta_hw.spec.config import PAGE_BYTES
 from vta_hw.spec.isa import Instruction
 from vta_hw.spec.result import RunResult
-from vta_sim.cycle import simulate
 
 if TYPE_CHECKING:
     from vta_sim.native.functional import FunctionalProgram
@@ -40,6 +39,8 @@ class CycleDevice(SimulatedDevice):
         )
 
     def _run_plain(self, stream: bytes | Sequence[Instruction], dram: np.ndarray) -> RunResult:
+        from vta_sim.cycle import simulate
+
         result = simulate(self.config, stream, dram, insn_base=_behind(dram))
         return result if self.timeline else replace(result, timeline=None)
 

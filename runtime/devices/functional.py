@@ -10,7 +10,6 @@ import numpy as np
 from runtime.devices.simulated import SimulatedDevice
 from vta_hw.spec.isa import Instruction
 from vta_hw.spec.result import RunResult
-from vta_sim import functional
 
 if TYPE_CHECKING:
     from vta_sim.native.functional import FunctionalProgram
@@ -28,6 +27,8 @@ class FunctionalDevice(SimulatedDevice):
         return FunctionalProgram(self.config, encoded, dram)
 
     def _run_plain(self, stream: bytes | Sequence[Instruction], dram: np.ndarray) -> RunResult:
+        from vta_sim import functional
+
         return functional.run(
             self.config, stream, dram, report_uninitialised=self.report_uninitialised
         )

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from vta_hw.spec import isa, machine, semantics
-from vta_hw.spec.config import INSN_BYTES, PAGE_BYTES, MemType, VtaConfig
+from vta_hw.spec.config import MemType, VtaConfig
 from vta_hw.spec.dataflow import Dataflow, StageState
-from vta_hw.spec.errors import ProgramError
 from vta_hw.spec.events import Timeline
 from vta_hw.spec.isa import Alu, FaultClass, Gemm, Instruction, Load, TokenQueue
 from vta_hw.spec.isa import Stage as StageName
 from vta_hw.spec.registers import COUNTERS
 from vta_hw.spec.result import Fault, RunResult, Status
 from vta_hw.spec.semantics import IntArray, Scratchpads
+from vta_sim.checks import check_launch, check_memory
 from vta_sim.counters import Counters
 from vta_sim.cycle.acc import AccPort
 from vta_sim.cycle.engines import ComputeEngine, LoadEngine, Memories, StoreStageEngine
@@ -27,7 +27,6 @@ from vta_sim.cycle.stages import Engine, Record, Stage
 from vta_sim.cycle.states import Painter, moments, rows, stage_states
 from vta_sim.cycle.store import StoreEngine
 from vta_sim.cycle.tokens import Tokens
-from vta_sim.functional import check_memory
 from vta_sim.report import describe_end, describe_fault
 
 
@@ -73,21 +72,6 @@ def simulate(
     core = _Core(memories, instructions, dram, insn_base, latency, execute)
     core.run()
     return core.result()
-
-
-def check_launch(insn_base: int, bases: Mapping[MemType, int], latency: int | None) -> None:
-    """Addresses and latencies that no machine has are refused."""
-    if insn_base < 0 or insn_base % INSN_BYTES:
-        raise ProgramError(
-            f"the address of the instructions must be a multiple of {INSN_BYTES}, not {insn_base}"
-        )
-    for memory, base in bases.items():
-        if base % PAGE_BYTES:
-            raise ProgramError(
-                f"the base register of {memory.name} must be a multiple of {PAGE_BYTES}, not {base}"
-            )
-    if latency is not None and latency < 1:
-        raise ProgramError(f"the latency of the memory must be at least 1 cycle, not {latency}")
 
 
 class Part(Protocol):

@@ -19,7 +19,6 @@ import vta_sim
 from vta_hw.spec import cache as disk
 from vta_sim.lang import cpu, kinds
 from vta_sim.lang.kinds import ArrayType, KernelError, Scalar, StructType
-from vta_sim.lang.translate import ModuleBuilder
 
 _KIND = "kernels"
 
@@ -113,6 +112,9 @@ def compile_functions(
     show: Callable[[str], None] | None = None,
 ) -> bytes:
     """Translate, optimise and assemble; `show` is called with the optimised LLVM IR."""
+    # Not needed where the cache has what is wanted.
+    from vta_sim.lang.translate import ModuleBuilder
+
     builder = ModuleBuilder(name, constants, target.isa)
     for function in functions:
         builder.export(function)

@@ -109,6 +109,18 @@ class _Inline:
 
 
 @dataclass(frozen=True)
+class Parameter:
+    """What `parameter` gives."""
+
+    name: str
+
+
+def parameter(name: str) -> Any:
+    """A constant of the surrounding module whose value is chosen when a library is built."""
+    return Parameter(name)
+
+
+@dataclass(frozen=True)
 class ArrayType:
     """Pointer to elements of a type."""
 

@@ -24,6 +24,7 @@ from vta_sim.lang.kinds import (
     POINTER,
     ArrayType,
     KernelError,
+    Parameter,
     Scalar,
     Signature,
     StructType,
@@ -92,16 +93,6 @@ class ModuleBuilder:
             self._made[symbol] = made
             self._waiting.append((function, owner, made))
         return self._made[symbol]
-
-
-@dataclass(frozen=True)
-class _Parameter:
-    name: str
-
-
-def parameter(name: str) -> Any:
-    """A constant of the surrounding module whose value is chosen when a library is built."""
-    return _Parameter(name)
 
 
 @dataclass(frozen=True)
@@ -192,7 +183,7 @@ class _FunctionBuilder:
                 return Value(value, found.type)
             return found
         found = _global(self.scope.function, name)
-        if isinstance(found, _Parameter):
+        if isinstance(found, Parameter):
             if found.name not in self.module.constants:
                 raise KernelError(f"the library's constants lack {found.name}")
             return self.module.constants[found.name]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from vta_sim.lang.kinds import Array, i8, i16, i32, i64, struct, u8
-from vta_sim.lang.translate import parameter
+from vta_sim.lang.kinds import Array, i8, i16, i32, i64, parameter, struct, u8
 from vta_sim.native.gemm_plan import GemmPlan, GemmRow, GemmSet, GemmTerm
 from vta_sim.native.table import Insn
 

@@ -18,7 +18,7 @@ from vta_hw.spec.errors import ProgramError
 from vta_hw.spec.isa import FaultClass, Opcode, unpack_uops
 from vta_hw.spec.result import RunResult
 from vta_hw.spec.semantics import IntArray
-from vta_sim.functional import check_memory
+from vta_sim.checks import check_memory
 from vta_sim.lang import cpu
 from vta_sim.lang.build import BRIEF, Library, Record
 from vta_sim.lang.kinds import StructType, kernel

@@ -15,7 +15,6 @@ from vta_hw.spec.isa import FaultClass, Opcode, Stage
 from vta_hw.spec.registers import byte_counter
 from vta_hw.spec.result import Fault, RunResult, Status
 from vta_hw.spec.semantics import IntArray
-from vta_sim.report import describe_end, describe_fault
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,9 @@ def counts(config: VtaConfig, rows: IntArray) -> dict[str, int]:
 def _verdict(
     config: VtaConfig, words: IntArray, ending: Ending, limit: int
 ) -> tuple[Status, Fault | None]:
+    # Sentences are needed by few runs, and what writes them takes time to import.
+    from vta_sim.report import describe_end, describe_fault
+
     instructions = isa.decode_all(stream_of(words), config)
     flow = Dataflow(instructions, config.cmd_queue_depth)
     flow.tokens = list(ending.tokens)

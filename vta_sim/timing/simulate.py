@@ -23,8 +23,7 @@ from vta_hw.spec.registers import (
 )
 from vta_hw.spec.result import RunResult
 from vta_hw.spec.semantics import IntArray
-from vta_sim.cycle.simulate import check_launch
-from vta_sim.functional import check_memory
+from vta_sim.checks import check_launch, check_memory
 from vta_sim.lang import cpu
 from vta_sim.lang.build import BRIEF, Library, Record
 from vta_sim.lang.kinds import StructType
