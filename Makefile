@@ -23,6 +23,7 @@ test-long: $(VENV)/installed-test
 bench: $(VENV)/installed-test
 	$(BIN)/python -m benchmarks.compile_time
 	$(BIN)/python -m benchmarks.rtl_speed
+	$(BIN)/python -m benchmarks.simulator --json --write docs/performance.md
 
 resources: $(VENV)/installed-test
 	$(BIN)/python -m vta_hw.rtl.resources

@@ -31,6 +31,7 @@ app.command("info")(looking.info_command)
 
 bench = typer.Typer(help="Measure; every figure comes with its bound.", rich_markup_mode=None)
 bench.command("machine")(measuring.bench_machine_command)
+bench.command("simulator")(measuring.bench_simulator_command)
 app.add_typer(bench, name="bench")
 
 

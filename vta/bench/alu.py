@@ -18,12 +18,11 @@ _WIDE_BITS = 12
 """By so many bits the numbers that REQ begins with are longer than those that it gives."""
 
 
-
 def _acc_elements(config: VtaConfig) -> int:
     return min(_ELEMENTS, config.depth(MemType.ACC) // (1 + _SOURCES))
 
 
-def immediate_job(config: VtaConfig, op: AluOp, count: int) -> Job:
+def immediate(config: VtaConfig, op: AluOp, count: int) -> Job:
     """One operation with immediates that change from instruction to instruction."""
     elements = _acc_elements(config)
     draft = Draft(config)
@@ -63,7 +62,7 @@ def immediate_job(config: VtaConfig, op: AluOp, count: int) -> Job:
     return draft.job((f"alu_imm_{op.name.lower()}", title, "lane-op"), work, fill, expected, output)
 
 
-def register_job(config: VtaConfig, count: int) -> Job:
+def register(config: VtaConfig, count: int) -> Job:
     """ADD of elements that lie elsewhere in ACC, another one for each destination."""
     elements = _acc_elements(config)
     draft = Draft(config)
@@ -73,9 +72,7 @@ def register_job(config: VtaConfig, count: int) -> Job:
     choices = np.random.default_rng(0).integers(0, _SOURCES, count)
     for number, choice in enumerate(choices.tolist()):
         last = number + 1 == count
-        draft.add(
-            Alu(alu_opcode=AluOp.ADD, **uops[choice], **loop(elements), push_next=last)
-        )
+        draft.add(Alu(alu_opcode=AluOp.ADD, **uops[choice], **loop(elements), push_next=last))
     output = draft.store_bytes_of_acc(elements)
 
     def fill(rng: np.random.Generator, image: Array) -> None:
@@ -95,7 +92,7 @@ def register_job(config: VtaConfig, count: int) -> Job:
 # -- REQ ------------------------------------------------------------------------------------------
 
 
-def requant_job(config: VtaConfig, rounding: Rounding, steps: int) -> Job:
+def requant(config: VtaConfig, rounding: Rounding, steps: int) -> Job:
     """Requantise again and again, each time by other parameters, and store what comes out."""
     room = config.depth(MemType.ACC)
     steps = min(steps, (room - 1) // 3)
@@ -119,7 +116,6 @@ def requant_job(config: VtaConfig, rounding: Rounding, steps: int) -> Job:
             )
         )
         draft.store(output, elements, first=step * elements)
-    draft.await_store()
 
     def fill(rng: np.random.Generator, image: Array) -> None:
         draft.put_uops(image)

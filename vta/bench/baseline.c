@@ -211,6 +211,7 @@ static void load_acc(struct machine *m, const struct insn *i)
     const int64_t columns = i->x_pad_0 + i->x_size + i->x_pad_1;
     const int64_t rows = i->y_pad_0 + i->y_size + i->y_pad_1;
     const int32_t pad = !i->pad_min ? 0 : is_wide ? INT32_MIN : INT8_MIN;
+    const int64_t lanes = i->x_size * ACC_LANES;
     int32_t *first = m->acc + i->sram_base * ACC_LANES;
     if (rows > i->y_size || columns > i->x_size)
         for (int64_t lane = 0; lane < rows * columns * ACC_LANES; lane++)
@@ -219,9 +220,9 @@ static void load_acc(struct machine *m, const struct insn *i)
         int32_t *to = first + ((i->y_pad_0 + y) * columns + i->x_pad_0) * ACC_LANES;
         const int64_t from = (i->dram_base + y * i->x_stride) * ACC_LANES;
         if (is_wide)
-            memcpy(to, m->dram + 4 * from, 4 * i->x_size * ACC_LANES);
+            memcpy(to, m->dram + 4 * from, 4 * lanes);
         else
-            for (int64_t lane = 0; lane < i->x_size * ACC_LANES; lane++)
+            for (int64_t lane = 0; lane < lanes; lane++)
                 to[lane] = (int8_t)m->dram[from + lane];
     }
 }
@@ -241,10 +242,11 @@ static void load(struct machine *m, const struct insn *i)
 
 static void store(struct machine *m, const struct insn *i)
 {
+    const int64_t lanes = i->x_size * ACC_LANES;
     for (int64_t y = 0; y < i->y_size; y++) {
         uint8_t *restrict to = m->dram + (i->dram_base + y * i->x_stride) * ACC_LANES;
         const int32_t *restrict from = m->acc + (i->sram_base + y * i->x_size) * ACC_LANES;
-        for (int64_t lane = 0; lane < i->x_size * ACC_LANES; lane++)
+        for (int64_t lane = 0; lane < lanes; lane++)
             to[lane] = (uint8_t)from[lane];
     }
 }

@@ -35,6 +35,7 @@ COMPILER_VARIABLE = "CC"
 _KIND = "baseline"
 _FLAGS = ("-std=c11", "-O3", "-fPIC", "-shared")
 _NATIVE = "-march=native"
+_LINE_BYTES = 64
 FIELDS = (
     *("opcode", "memory_type", "pad_min", "sram_base", "dram_base", "y_size", "x_size"),
     *("x_stride", "y_pad_0", "y_pad_1", "x_pad_0", "x_pad_1"),
@@ -72,12 +73,10 @@ class Baseline:
         self._run = library.vta_baseline_run
         self._run.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
         self._run.restype = None
-        lanes = config.batch * config.block_out
-        self._memories = {
-            "uop": np.zeros(config.depth(MemType.UOP), np.uint32),
-            "inp": np.zeros(config.depth(MemType.INP) * config.elem_bytes(MemType.INP), np.int8),
-            "wgt": np.zeros(config.depth(MemType.WGT) * config.elem_bytes(MemType.WGT), np.int8),
-            "acc": np.zeros(config.depth(MemType.ACC) * lanes, np.int32),
+        self._memories: dict[str, np.ndarray] = {
+            name.lower(): _aligned(config.depth(memory) * config.elem_bytes(memory))
+            for name, memory in MemType.__members__.items()
+            if name in ("UOP", "INP", "WGT", "ACC")
         }
         self._machine = _Machine(**{name: m.ctypes.data for name, m in self._memories.items()})
         for slot in isa.layout(MicroOp, config):
@@ -90,6 +89,13 @@ class Baseline:
             memory.fill(0)
         self._machine.dram = dram.ctypes.data
         self._run(ctypes.addressof(self._machine), table.ctypes.data, len(table))
+
+
+def _aligned(size_bytes: int) -> np.ndarray:
+    """Zeros that begin where a line of the CPU's caches does."""
+    raw = np.zeros(size_bytes + _LINE_BYTES, np.uint8)
+    skip = -raw.ctypes.data % _LINE_BYTES
+    return raw[skip : skip + size_bytes]
 
 
 def decoded(encoded: np.ndarray, config: VtaConfig) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from vta.bench.programs import Array, Draft, Job, bytes_of_acc, loop, random_bytes
@@ -11,8 +13,7 @@ from vta_hw.spec.isa import Gemm, MicroOp
 _KERNEL = 3
 
 
-
-def gemm_job(config: VtaConfig, steps: int) -> Job:
+def convolution(config: VtaConfig, steps: int) -> Job:
     """Tiles of a convolution 3x3: weights are shared by all rows, as in the layers of ResNet.
 
     Every step loads another tile of the image and of the weights; all add to the same outputs.
@@ -25,8 +26,12 @@ def gemm_job(config: VtaConfig, steps: int) -> Job:
     wgt = draft.elements(MemType.WGT, steps * wgt_count)
     loops = {
         **draft.uops(_convolution(side, blocks)),
-        **{"iter_out": side, "dst_factor_out": side, "src_factor_out": wide},
-        **{"iter_in": side, "dst_factor_in": 1, "src_factor_in": 1},
+        "iter_out": side,
+        "dst_factor_out": side,
+        "src_factor_out": wide,
+        "iter_in": side,
+        "dst_factor_in": 1,
+        "src_factor_in": 1,
     }
     _reset(draft, outputs)
     for step in range(steps):
@@ -96,13 +101,13 @@ def _reset(draft: Draft, count: int) -> None:
     draft.add(Gemm(reset=True, **draft.uops([MicroOp()]), **loop(count, dst_factor_in=1)))
 
 
-def _gemm(draft: Draft, loops: dict[str, int], step: int, steps: int) -> None:
+def _gemm(draft: Draft, loops: dict[str, Any], step: int, steps: int) -> None:
     """One of a series of GEMMs: after a LOAD, before the next one or at last a STORE."""
     last = step + 1 == steps
     draft.add(Gemm(**loops, pop_prev=True, push_prev=not last, push_next=last))
 
 
-def dense_job(config: VtaConfig, steps: int) -> Job:
+def dense(config: VtaConfig, steps: int) -> Job:
     """Dense layers of one image: every weight is loaded, used once, and replaced."""
     inputs = min(16, config.depth(MemType.INP), config.depth(MemType.WGT))
     outputs = min(63, config.depth(MemType.ACC), config.depth(MemType.WGT) // inputs)
@@ -112,8 +117,12 @@ def dense_job(config: VtaConfig, steps: int) -> Job:
     wgt = draft.elements(MemType.WGT, steps * count)
     loops = {
         **draft.uops([MicroOp()]),
-        **{"iter_out": inputs, "src_factor_out": 1, "wgt_factor_out": 1},
-        **{"iter_in": outputs, "dst_factor_in": 1, "wgt_factor_in": inputs},
+        "iter_out": inputs,
+        "src_factor_out": 1,
+        "wgt_factor_out": 1,
+        "iter_in": outputs,
+        "dst_factor_in": 1,
+        "wgt_factor_in": inputs,
     }
     _reset(draft, outputs)
     for step in range(steps):

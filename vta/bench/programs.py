@@ -11,6 +11,7 @@ import numpy as np
 from vta.api import UsageError
 from vta_hw.spec import words
 from vta_hw.spec.config import PAGE_BYTES, MemType, VtaConfig
+from vta_hw.spec.errors import VtaKitError
 from vta_hw.spec.isa import (
     Alu,
     AluOp,
@@ -28,6 +29,10 @@ Expected = Callable[[Array], Array]
 
 _ACC_BYTES = 4
 _LOW_BITS = 8
+
+
+class WrongOutputError(VtaKitError):
+    """What was timed has not given what it must."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class Draft:
         """Room for elements of a memory type."""
         return self.region(count * self.config.elem_bytes(memory))
 
-    def uops(self, made: Sequence[MicroOp]) -> dict[str, int]:
+    def uops(self, made: Sequence[MicroOp]) -> dict[str, Any]:
         """Where an instruction finds these micro-ops; they are loaded when the program begins."""
         first = len(self._uops)
         self._uops += made
@@ -107,13 +112,29 @@ class Draft:
         """One long row from the beginning of `source`, or from its element `first`."""
         self.add(Load(memory_type=memory, **self._row(memory, source, first, count), **more))
 
-    def store(self, target: Region, count: int, *, first: int = 0, sram_base: int = 0) -> None:
-        """One long row, when compute has pushed a token for it; it gives one back."""
+    def store(
+        self,
+        target: Region,
+        count: int,
+        *,
+        first: int = 0,
+        sram_base: int = 0,
+        pop_prev: bool = True,
+        push_prev: bool = True,
+    ) -> None:
+        """One long row to element `first` of `target`; by default compute waits for it in turn."""
         row = self._row(MemType.OUT, target, first, count)
-        tokens = {"pop_prev": True, "push_prev": True}
-        self.add(Store(memory_type=MemType.OUT, sram_base=sram_base, **row, **tokens))
+        self.add(
+            Store(
+                memory_type=MemType.OUT,
+                sram_base=sram_base,
+                **row,
+                pop_prev=pop_prev,
+                push_prev=push_prev,
+            )
+        )
 
-    def _row(self, memory: MemType, place: Region, first: int, count: int) -> dict[str, int]:
+    def _row(self, memory: MemType, place: Region, first: int, count: int) -> dict[str, Any]:
         base = place.begin // self.config.elem_bytes(memory) + first
         return {"dram_base": base, "y_size": 1, "x_size": count, "x_stride": count}
 
@@ -123,27 +144,18 @@ class Draft:
         The instruction before must push a token to the store stage.
         """
         target = self.elements(MemType.OUT, _ACC_BYTES * count)
+        shift: dict[str, Any] = {"alu_opcode": AluOp.SHR, "use_imm": True, "imm": _LOW_BITS}
         uop = self.uops([MicroOp()])
         for byte in range(_ACC_BYTES):
+            if byte:
+                self.add(Alu(**shift, **uop, **loop(count), pop_next=True, push_next=True))
             self.store(target, count, first=byte * count)
-            more = byte + 1 < _ACC_BYTES
-            self.add(
-                Alu(
-                    alu_opcode=AluOp.SHR,
-                    use_imm=True,
-                    imm=_LOW_BITS,
-                    **uop,
-                    **loop(count),
-                    pop_next=True,
-                    push_next=more,
-                )
-            )
         return target
 
     def job(
         self, names: tuple[str, str, str], work: int, fill: Fill, expected: Expected, output: Region
     ) -> Job:
-        """The finished program; `names` are key, title and unit."""
+        """The finished program; `names` are key, title and unit. The last to move is a STORE."""
         return Job(*names, work, self._encoded(), self.image_bytes, fill, expected, output.span)
 
     def _encoded(self) -> Array:
@@ -151,7 +163,7 @@ class Draft:
             memory_type=MemType.UOP,
             **self._row(MemType.UOP, self._uop_region, 0, len(self._uops)),
         )
-        return words.encode([load, *self.instructions, Finish()], self.config)
+        return words.encode([load, *self.instructions, Finish(pop_next=True)], self.config)
 
     def put_uops(self, image: Array) -> None:
         """Write the micro-ops into an image."""
@@ -170,7 +182,7 @@ def bytes_of_acc(acc: Array) -> Array:
     return np.concatenate([flat >> _LOW_BITS * byte for byte in range(_ACC_BYTES)]).astype(np.uint8)
 
 
-def loop(count: int, **steps: int) -> dict[str, int]:
+def loop(count: int, **steps: int) -> dict[str, Any]:
     """The loops of a micro-op over consecutive elements; by default dst and src both advance."""
     factors = steps or {"dst_factor_in": 1, "src_factor_in": 1}
     return {"iter_out": 1, "iter_in": count, **factors}
