@@ -126,6 +126,8 @@ class Scratch:
 
     def run(self, program: FunctionalProgram, dram: IntArray) -> None:
         """Carry out a program on `dram`; all memories are zero before."""
+        if not dram.flags.writeable:
+            raise ProgramError("DRAM must be an array that can be written; give a copy of it")
         for memory, start in self._cleared:
             memory.fill(start)
         record = self.record

@@ -28,9 +28,14 @@ _lock = Lock()
 def timing_of(
     config: VtaConfig, words: IntArray, dram: IntArray, *, insn_base: int, timeline: bool = False
 ) -> Timing:
-    """As `vta_sim.timing.simulate.time_program`, with base registers 0; equal programs once."""
+    """As `vta_sim.timing.simulate.time_program`, with base registers 0; equal programs once.
+
+    Timings with a timeline, which may be large, are not kept.
+    """
+    if timeline:
+        return time_program(config, words, dram, insn_base=insn_base, timeline=True)
     key = content_key(
-        repr((config.hash, dram.size, insn_base % PAGE_BYTES, timeline)),
+        repr((config.hash, dram.size, insn_base % PAGE_BYTES)),
         np.ascontiguousarray(words).tobytes(),
         _uop_bytes(config, words, dram),
     )
@@ -38,7 +43,7 @@ def timing_of(
         if key in _kept:
             _kept.move_to_end(key)
             return _kept[key]
-    timing = time_program(config, words, dram, insn_base=insn_base, timeline=timeline)
+    timing = time_program(config, words, dram, insn_base=insn_base)
     with _lock:
         _kept[key] = timing
         if len(_kept) > _KEPT_MAX:
