@@ -62,7 +62,7 @@ class _Machine(ctypes.Structure):
 
 
 class Baseline:
-    """The compiled loops and the memories of one machine, for one run at a time.
+    """The compiled loops and the `memories` of one machine, for one run at a time.
 
     Raises `BaselineError` where no C compiler is installed or none of its attempts succeeds.
     """
@@ -73,19 +73,19 @@ class Baseline:
         self._run = library.vta_baseline_run
         self._run.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
         self._run.restype = None
-        self._memories: dict[str, np.ndarray] = {
+        self.memories: dict[str, np.ndarray] = {
             name.lower(): _aligned(config.depth(memory) * config.elem_bytes(memory))
             for name, memory in MemType.__members__.items()
             if name in ("UOP", "INP", "WGT", "ACC")
         }
-        self._machine = _Machine(**{name: m.ctypes.data for name, m in self._memories.items()})
+        self._machine = _Machine(**{name: m.ctypes.data for name, m in self.memories.items()})
         for slot in isa.layout(MicroOp, config):
             setattr(self._machine, f"{slot.name}_low", slot.low)
             setattr(self._machine, f"{slot.name}_mask", slot.mask)
 
     def run(self, table: np.ndarray, dram: np.ndarray) -> None:
         """Carry out the instructions of a table (see `decoded`); all memories are zero before."""
-        for memory in self._memories.values():
+        for memory in self.memories.values():
             memory.fill(0)
         self._machine.dram = dram.ctypes.data
         self._run(ctypes.addressof(self._machine), table.ctypes.data, len(table))

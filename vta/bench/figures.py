@@ -119,9 +119,9 @@ _NO_PLAIN_C = "there is no form of it in plain C"
 class Variant:
     """The figures of one variant of the compiled functions, by key.
 
-    Bounds are those of the configuration `default`, others have none, nor has a quick
-    measurement. `missing` has the reasons for
-    figures that are absent, `no_ratio` for those without a ratio to the baseline.
+    Bounds are those of the configuration `default`; others have none, nor has a quick measurement.
+    `missing` has the reasons for figures that are absent, `no_ratio` for those without a ratio to
+    the baseline.
     """
 
     isa: str
