@@ -204,6 +204,10 @@ class _FunctionBuilder:
                 pass
             case ast.Expr(value):
                 self._expression(value)
+            case ast.Assign([ast.Tuple(targets)], ast.Tuple(parts)) if len(targets) == len(parts):
+                made = [self._expression(part) for part in parts]
+                for target, value in zip(targets, made, strict=True):
+                    self._assign(target, value)
             case ast.Assign([target], value):
                 self._assign(target, self._expression(value))
             case ast.AnnAssign(ast.Name(name), annotation, value) if value is not None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from vta_hw.spec.isa import AluOp, Rounding
-from vta_sim.lang.kinds import Vec, i32, inline, kernel
-from vta_sim.lang.ops import load, select, splat, store
+from vta_sim.lang.kinds import Array, Vec, i32, inline, kernel
+from vta_sim.lang.ops import at, load, select, splat, store
 from vta_sim.native.engine import ACC_LANES, Engine
 from vta_sim.native.legality import MODE_LOW, MODE_MASK
 from vta_sim.native.requant import double_high, requantise, rounding_shift
@@ -69,31 +69,41 @@ def run_register(e: Engine, insn: Insn) -> None:
 
 
 @inline
+def dsts_of(e: Engine, insn: Insn) -> Array[i32]:
+    """The dst of an instruction's micro-ops; as many src follow."""
+    return at(e.uops, e.patterns[insn.plan].first)
+
+
+@inline
 def loop_immediate(e: Engine, insn: Insn, op: int) -> None:
     """All micro-ops of an instruction with an immediate."""
-    uops = e.patterns[insn.plan]
     operand = splat(i32, ACC_LANES, insn.imm)
+    # Locals: for all that LLVM knows, what is stored to ACC might change a structure.
+    acc, dsts, count = e.acc, dsts_of(e, insn), e.patterns[insn.plan].count
+    inner_count, by_outer, by_inner = insn.iter_in, insn.dst_factor_out, insn.dst_factor_in
     for outer in range(insn.iter_out):
-        for inner in range(insn.iter_in):
-            base = outer * insn.dst_factor_out + inner * insn.dst_factor_in
-            for number in range(uops.count):
-                dst = (base + e.uops[uops.first + number]) * ACC_LANES
-                store(e.acc, dst, apply(op, load(e.acc, dst, ACC_LANES), operand))
+        for inner in range(inner_count):
+            base = outer * by_outer + inner * by_inner
+            for number in range(count):
+                dst = (base + dsts[number]) * ACC_LANES
+                store(acc, dst, apply(op, load(acc, dst, ACC_LANES), operand))
 
 
 @inline
 def loop_register(e: Engine, insn: Insn, op: int) -> None:
     """All micro-ops of an instruction of the register form."""
-    uops = e.patterns[insn.plan]
+    acc, dsts, count = e.acc, dsts_of(e, insn), e.patterns[insn.plan].count
+    inner_count, dst_outer, dst_inner = insn.iter_in, insn.dst_factor_out, insn.dst_factor_in
+    src_outer, src_inner = insn.src_factor_out, insn.src_factor_in
     for outer in range(insn.iter_out):
-        for inner in range(insn.iter_in):
-            to = outer * insn.dst_factor_out + inner * insn.dst_factor_in
-            by = outer * insn.src_factor_out + inner * insn.src_factor_in
-            for number in range(uops.count):
-                dst = (to + e.uops[uops.first + number]) * ACC_LANES
-                src = (by + e.uops[uops.first + uops.count + number]) * ACC_LANES
-                first = load(e.acc, dst, ACC_LANES)
-                store(e.acc, dst, apply(op, first, load(e.acc, src, ACC_LANES)))
+        for inner in range(inner_count):
+            to = outer * dst_outer + inner * dst_inner
+            by = outer * src_outer + inner * src_inner
+            for number in range(count):
+                dst = (to + dsts[number]) * ACC_LANES
+                src = (by + dsts[count + number]) * ACC_LANES
+                first = load(acc, dst, ACC_LANES)
+                store(acc, dst, apply(op, first, load(acc, src, ACC_LANES)))
 
 
 @inline
@@ -115,7 +125,7 @@ def apply(op: int, a: Vec, b: Vec) -> Vec:
     elif op == AluOp.RDHM:
         result = double_high(a, b)
     else:
-        rounded = rounding_shift(a, max(min(b, 63), 0))
+        rounded = rounding_shift(a, max(min(b, 63), 0), ACC_LANES)
         left = select(b > -32, a << min(max(-b, 0), 31), 0)
         result = select(b >= 0, rounded, left)
     return result
@@ -124,10 +134,11 @@ def apply(op: int, a: Vec, b: Vec) -> Vec:
 @kernel
 def reset_acc(e: Engine, insn: Insn) -> None:
     """What a legal GEMM with reset does."""
-    uops = e.patterns[insn.plan]
+    acc, dsts, count = e.acc, dsts_of(e, insn), e.patterns[insn.plan].count
+    inner_count, by_outer, by_inner = insn.iter_in, insn.dst_factor_out, insn.dst_factor_in
     zero = splat(i32, ACC_LANES, 0)
     for outer in range(insn.iter_out):
-        for inner in range(insn.iter_in):
-            base = outer * insn.dst_factor_out + inner * insn.dst_factor_in
-            for number in range(uops.count):
-                store(e.acc, (base + e.uops[uops.first + number]) * ACC_LANES, zero)
+        for inner in range(inner_count):
+            base = outer * by_outer + inner * by_inner
+            for number in range(count):
+                store(acc, (base + dsts[number]) * ACC_LANES, zero)

@@ -13,6 +13,8 @@ INP_LANES = parameter("INP_LANES")
 """Numbers of one INP element: BATCH * BLOCK_IN."""
 ACC_LANES = parameter("ACC_LANES")
 """Numbers of one ACC element: BATCH * BLOCK_OUT."""
+REQ_LANES = parameter("REQ_LANES")
+"""Numbers of an ACC element that REQ works on at once."""
 GROUP = parameter("GROUP")
 """Products that one step of a dot product adds up: 4 of bytes, 2 or 1 of 16-bit numbers."""
 ROWS = parameter("ROWS")

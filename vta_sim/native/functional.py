@@ -83,6 +83,8 @@ def shape_constants(batch: int, block_in: int, block_out: int, isa: str) -> dict
         "INP_LANES": batch * block_in,
         "ACC_LANES": batch * block_out,
         "GROUP": min(BYTES_GROUP if isa == "vnni" else 2, block_in),
+        # A few registers for each of the parameters.
+        "REQ_LANES": min(batch * block_out, {"vnni": 16, "avx2": 8, "generic": 4}[isa]),
         # As many as leave registers for weights and inputs.
         "ROWS": {"vnni": 8, "avx2": 6, "generic": 2}[isa],
     }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from vta_hw.spec.arith import INT32_MAX, INT32_MIN
 from vta_hw.spec.isa import REQ_IMMEDIATE, REQ_SHIFTS, Rounding
-from vta_sim.lang.kinds import Vec, f32, i8, i32, i64, inline, u32, u64
-from vta_sim.lang.ops import bits_as, convert, load, rint, select, splat, store
-from vta_sim.native.engine import ACC_LANES, Engine
+from vta_sim.lang.kinds import Array, Vec, f32, i8, i32, i64, inline, u32, u64
+from vta_sim.lang.ops import at, bits_as, convert, load, rint, select, splat, store
+from vta_sim.native.engine import ACC_LANES, REQ_LANES, Engine
 from vta_sim.native.table import Insn
 
 _ZERO_LOW = REQ_IMMEDIATE["zero_point"].low
@@ -19,43 +19,57 @@ _FAR = 65536.0
 
 @inline
 def requantise(e: Engine, insn: Insn, mode: int) -> None:
-    """All micro-ops of a REQ instruction; parameters are held while src repeats."""
-    uops = e.patterns[insn.plan]
-    zero_point = convert(i32, convert(i8, insn.imm >> _ZERO_LOW))
-    held = -1
-    bias = splat(i32, ACC_LANES, 0)
-    multiplier = splat(i32, ACC_LANES, 0)
-    packed = splat(i32, ACC_LANES, 0)
-    for outer in range(insn.iter_out):
-        for inner in range(insn.iter_in):
-            to = outer * insn.dst_factor_out + inner * insn.dst_factor_in
-            by = outer * insn.src_factor_out + inner * insn.src_factor_in
-            for number in range(uops.count):
-                src = (by + e.uops[uops.first + uops.count + number]) * ACC_LANES
-                if src != held:
-                    held = src
-                    bias = load(e.acc, src, ACC_LANES)
-                    multiplier = load(e.acc, src + ACC_LANES, ACC_LANES)
-                    packed = load(e.acc, src + 2 * ACC_LANES, ACC_LANES)
-                dst = (to + e.uops[uops.first + number]) * ACC_LANES
-                x = load(e.acc, dst, ACC_LANES) + bias << (packed >> _LEFT_LOW & _LEFT_MASK)
-                scaled = scale(mode, x, multiplier, packed >> _RIGHT_LOW & _RIGHT_MASK)
-                store(e.acc, dst, clamp(scaled + zero_point, packed))
+    """All micro-ops of a REQ instruction; parameters are held while src repeats.
+
+    Lanes know nothing of each other. So it is done for a few lanes after the other, whose
+    parameters stay in registers.
+    """
+    for first in range(0, ACC_LANES, REQ_LANES):
+        requantise_lanes(e, insn, mode, at(e.acc, first))
 
 
 @inline
-def clamp(value: Vec, packed: Vec) -> Vec:
-    """Between the bounds in the third parameter; the upper one decides last."""
-    low = convert(i32, convert(i8, packed >> _CLAMP_MIN_LOW))
-    high = convert(i32, convert(i8, packed >> _CLAMP_MAX_LOW))
-    return convert(i32, min(max(value, low), high))
+def requantise_lanes(e: Engine, insn: Insn, mode: int, acc: Array[i32]) -> None:
+    """All micro-ops, for the REQ_LANES lanes of every element that `acc` begins with."""
+    # Locals: for all that LLVM knows, what is stored to ACC might change a structure.
+    dsts, count = at(e.uops, e.patterns[insn.plan].first), e.patterns[insn.plan].count
+    inner_count, dst_outer, dst_inner = insn.iter_in, insn.dst_factor_out, insn.dst_factor_in
+    src_outer, src_inner = insn.src_factor_out, insn.src_factor_in
+    zero_point = convert(i32, convert(i8, insn.imm >> _ZERO_LOW))
+    held = -1
+    bias = splat(i32, REQ_LANES, 0)
+    multiplier = splat(i32, REQ_LANES, 0)
+    left = splat(i32, REQ_LANES, 0)
+    right = splat(i32, REQ_LANES, 0)
+    low = splat(i32, REQ_LANES, 0)
+    high = splat(i32, REQ_LANES, 0)
+    for outer in range(insn.iter_out):
+        for inner in range(inner_count):
+            to = outer * dst_outer + inner * dst_inner
+            by = outer * src_outer + inner * src_inner
+            for number in range(count):
+                src = (by + dsts[count + number]) * ACC_LANES
+                if src != held:
+                    held = src
+                    bias = load(acc, src, REQ_LANES)
+                    multiplier = load(acc, src + ACC_LANES, REQ_LANES)
+                    packed = load(acc, src + 2 * ACC_LANES, REQ_LANES)
+                    left = packed >> _LEFT_LOW & _LEFT_MASK
+                    right = packed >> _RIGHT_LOW & _RIGHT_MASK
+                    low = convert(i32, convert(i8, packed >> _CLAMP_MIN_LOW))
+                    high = convert(i32, convert(i8, packed >> _CLAMP_MAX_LOW))
+                dst = (to + dsts[number]) * ACC_LANES
+                x = load(acc, dst, REQ_LANES) + bias << left
+                scaled = scale(mode, x, multiplier, right) + zero_point
+                # The upper bound decides last.
+                store(acc, dst, min(max(scaled, low), high))
 
 
 @inline
 def scale(mode: int, x: Vec, multiplier: Vec, right: Vec) -> Vec:
-    """Scaled by a rounding mode, with room for the zero point (int32 in mode float, else int64)."""
+    """Scaled by a rounding mode, kept so small that the zero point can be added."""
     if mode == Rounding.DOUBLE:
-        rounded = rounding_shift(double_high(x, multiplier), right)
+        rounded = rounding_shift(double_high(x, multiplier), right, REQ_LANES)
         # Far beyond the clamp the sum with the zero point must not wrap.
         scaled = min(max(rounded, -(1 << 30)), 1 << 30)
     elif mode == Rounding.SINGLE:
@@ -80,15 +94,15 @@ def double_high(a: Vec, b: Vec) -> Vec:
 
 
 @inline
-def rounding_shift(value: Vec, right: Vec) -> Vec:
+def rounding_shift(value: Vec, right: Vec, lanes: int) -> Vec:
     """Shift right by 0 to 63 (int32 lanes), rounded to nearest, ties away from zero.
 
     The sum of a magnitude and one half fits into 32 bits without a sign, as long as the shift does.
     """
     by = bits_as(u32, min(right, 31))
     size = bits_as(u32, abs(value))
-    rounded = bits_as(i32, size + (splat(u32, ACC_LANES, 1) << by >> 1) >> by)
+    rounded = bits_as(i32, size + (splat(u32, lanes, 1) << by >> 1) >> by)
     small = select(value < 0, 0 - rounded, rounded)
     # Of the longer shifts only one leaves anything: -2^31 by 32, which is minus one half.
-    lost = select((right == 32) & (value == INT32_MIN), splat(i32, ACC_LANES, -1), 0)
+    lost = select((right == 32) & (value == INT32_MIN), splat(i32, lanes, -1), 0)
     return select(right < 32, small, lost)
