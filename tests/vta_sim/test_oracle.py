@@ -11,6 +11,7 @@ from random import Random
 import numpy as np
 import pytest
 
+from runtime.device import Device, open_device
 from tests import oracle, oracle_arith
 from tests import oracle_words as w
 from tests.gen_programs import FAULTS, ILLEGAL, Generated, illegal_program, legal_program
@@ -19,6 +20,7 @@ from tests.oracle import Outcome, execute
 from tests.oracle_words import Geometry, Values
 from vta_hw.spec import semantics
 from vta_hw.spec.config import VtaConfig
+from vta_hw.spec.result import RunResult
 from vta_sim.functional import run
 
 # The named configurations have equally many INP and ACC elements; the last two do not.
@@ -32,6 +34,8 @@ CONFIGS = {
     "small_inp": VtaConfig.load("tiny").override(["LOG_INP_BUFF_SIZE=7"]),
     "small_acc": VtaConfig.load("tiny").override(["LOG_ACC_BUFF_SIZE=10"]),
 }
+ENGINES = ("functional", "cycle")
+"""Devices whose compiled engines are held to the oracle too."""
 LEGAL_PER_CONFIG = 40
 ILLEGAL_PER_KIND = 16
 
@@ -62,7 +66,21 @@ def simulate(
 ) -> Outcome:
     """The simulator's outcome in the oracle's form."""
     image = np.frombuffer(dram, np.uint8).copy()
-    result = run(config, stream, image, interleave=interleave)
+    return in_oracles_form(run(config, stream, image, interleave=interleave), image)
+
+
+def on_device(name: str, program: Generated) -> Outcome:
+    """What a device, with its compiled engine, makes of a program."""
+    image = np.frombuffer(program.dram, np.uint8).copy()
+    return in_oracles_form(device(name, program.config).run_stream(program.stream, image), image)
+
+
+@cache
+def device(name: str, config: VtaConfig) -> Device:
+    return open_device(name, config)
+
+
+def in_oracles_form(result: RunResult, image: np.ndarray) -> Outcome:
     fault = result.fault
     kind, index = (fault.kind, fault.index) if fault else (None, None)
     return Outcome(str(result.status), kind, index, image.tobytes(), result.macs)
@@ -101,6 +119,24 @@ def test_illegal_programs_end_with_the_oracles_verdict(kind: str) -> None:
     wrong: list[str] = []
     for program in illegal(kind):
         wrong += differences(program, simulate(program.config, program.stream, program.dram))
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_compiled_engines_give_the_oracles_memory(name: str, engine: str) -> None:
+    wrong: list[str] = []
+    for program in legal(name):
+        wrong += differences(program, on_device(engine, program))
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", ILLEGAL)
+def test_compiled_engines_end_with_the_oracles_verdict(kind: str, engine: str) -> None:
+    wrong: list[str] = []
+    for program in illegal(kind):
+        wrong += differences(program, on_device(engine, program))
     assert not wrong, "\n".join(wrong)
 
 
