@@ -91,14 +91,14 @@ class GemmTables:
             for level in ("out", "in")
         ]
         groups = _groups(uops)
-        widest = max(max(len(starts), len(terms)) for starts, terms in groups)
+        held = sum(max(len(starts), len(terms)) for starts, terms in groups)
         blocks = []
         row_steps, term_steps = np.zeros((1, 2), np.int64), np.zeros((1, 2), np.int64)
         for count, dst, src, wgt in loops:
             steps = np.arange(count)[:, None]
-            if dst == 0 and count * len(term_steps) * widest <= _EXPANDED_MAX:
+            if dst == 0 and count * len(term_steps) * held <= _EXPANDED_MAX:
                 term_steps = _sums(term_steps, steps * (src, wgt))
-            elif dst and wgt == 0 and count * len(row_steps) * widest <= _EXPANDED_MAX:
+            elif dst and wgt == 0 and count * len(row_steps) * held <= _EXPANDED_MAX:
                 row_steps = _sums(row_steps, steps * (dst, src))
             else:
                 blocks.append((count, dst * self.batch, src * self.batch, wgt))
