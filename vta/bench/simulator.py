@@ -37,6 +37,8 @@ _TIMINGS = 7
 _STREAMED = 600
 _STREAMS = 5
 _WORKERS = 2
+# Threads that wait for work of numpy's would keep a core busy while something else is timed.
+_ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL")}
 _NOT_GIVEN = "no network was given; name it with --{}"
 _NOT_QUICK = "left out by --quick"
 
@@ -268,7 +270,7 @@ def _child(task: str, env: Mapping[str, str], **parameters: Any) -> Record:
     """What a task of `vta.bench.child` gives in a process with this environment."""
     done = subprocess.run(
         [sys.executable, "-m", "vta.bench.child", task, json.dumps(parameters)],
-        env={**os.environ, **env},
+        env={**os.environ, **_ONE_THREAD, **env},
         capture_output=True,
         text=True,
         check=False,
