@@ -51,23 +51,25 @@ class Launch:
 
 
 @lru_cache(maxsize=8)
-def _scratch(program_hash: str, isa: str, config: VtaConfig) -> Scratch:
-    return Scratch(config)
+def _scratch(program_hash: str, isa: str, layout: str | None, config: VtaConfig) -> Scratch:
+    return Scratch(config, layout)
 
 
-def scratch_of(config: VtaConfig) -> Scratch:
+def scratch_of(config: VtaConfig, layout: str | None = None) -> Scratch:
     """Memories of one machine; programs run on them one after the other, as on a device."""
-    return _scratch(config.program_hash, cpu.chosen().isa, config)
+    return _scratch(config.program_hash, cpu.chosen().isa, layout, config)
 
 
-def functional_differences(launch: Launch, verdicts: Counter[str] | None = None) -> list[str]:
+def functional_differences(
+    launch: Launch, verdicts: Counter[str] | None = None, layout: str | None = None
+) -> list[str]:
     """Of the compiled functional engine from `vta_sim.functional`; how it ended goes to `verdicts`.
 
     Raises `VolatileProgramError` for a program that it does not take.
     """
     expected, found = launch.memory(), launch.memory()
     program = FunctionalProgram(launch.config, from_stream(launch.stream), found, **launch.options)
-    scratch = scratch_of(launch.config)
+    scratch = scratch_of(launch.config, layout)
     scratch.run(program, found)
     pads = Scratchpads(launch.config)
     result = functional.run(launch.config, launch.stream, expected, pads=pads, **launch.options)

@@ -69,9 +69,9 @@ def _analysis(isa: str) -> Library:
 
 
 @lru_cache(maxsize=64)
-def _arithmetic(batch: int, block_in: int, block_out: int, isa: str) -> Library:
+def _arithmetic(batch: int, block_in: int, block_out: int, layout: str, isa: str) -> Library:
     """The functions that compute, for blocks of one shape."""
-    return Library("arithmetic", (run_order,), shape_constants(batch, block_in, block_out, isa))
+    return Library("arithmetic", (run_order,), shape_constants(batch, block_in, block_out, layout))
 
 
 def shape_constants(batch: int, block_in: int, block_out: int, isa: str) -> dict[str, int]:
@@ -93,14 +93,17 @@ def shape_constants(batch: int, block_in: int, block_out: int, isa: str) -> dict
 class Scratch:
     """The on-chip memories of one machine, for one run at a time."""
 
-    def __init__(self, config: VtaConfig) -> None:
+    def __init__(self, config: VtaConfig, layout: str | None = None) -> None:
+        """`layout` is the CPU level whose arrangement of data is used, by default this CPU's."""
         batch, block_in, block_out = config.batch, config.block_in, config.block_out
         isa = cpu.chosen().isa
-        self.library = _arithmetic(batch, block_in, block_out, isa)
-        group = shape_constants(batch, block_in, block_out, isa)["GROUP"]
+        layout = layout or isa
+        self.library = _arithmetic(batch, block_in, block_out, layout, isa)
+        group = shape_constants(batch, block_in, block_out, layout)["GROUP"]
         weights = config.depth(MemType.WGT)
         inputs = config.depth(MemType.INP) * batch * block_in
         wide = group != BYTES_GROUP
+        self.config = config
         self.record = Record(Engine)
         self._run = self.library["run_order"]
         self._program: FunctionalProgram | None = None
@@ -128,6 +131,12 @@ class Scratch:
 
     def run(self, program: FunctionalProgram, dram: IntArray) -> None:
         """Carry out a program on `dram`; all memories are zero before."""
+        if program.config.program_hash != self.config.program_hash:
+            raise ProgramError(
+                f"the program was analysed for config {program.config.name!r}, which differs from "
+                f"{self.config.name!r} of these memories; analyse it for the config that runs"
+            )
+        check_memory(dram, program.limit, {})
         if not dram.flags.writeable:
             raise ProgramError("DRAM must be an array that can be written; give a copy of it")
         for memory, start in self._cleared:
@@ -178,7 +187,9 @@ class FunctionalProgram:
         self._insns_address = table.ctypes.data
 
     def is_current(self, dram: IntArray) -> bool:
-        """Whether DRAM has the micro-ops that the analysis saw."""
+        """Whether DRAM has the micro-ops that the analysis saw, and ends no earlier."""
+        if dram.size < self.limit:
+            return False
         addresses = (self._insns_address, dram.ctypes.data, *self._uop_loads)
         return bool(self._library["uops_unchanged"](*addresses, self._seen.ctypes.data))
 
