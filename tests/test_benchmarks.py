@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
-from benchmarks import compile_time, rtl_speed
+from benchmarks import compile_time, rtl_speed, simulator
 from runtime.device import open_device
 from tests.models import DIGITS, model_path
 from vta_hw.spec.config import VtaConfig
@@ -55,3 +58,22 @@ def test_speed_of_the_rtl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     for _, _, *figures in lines:
         assert len(figures) == 4
         assert all(float(figure) > 0 for figure in figures)
+
+
+def test_simulators_with_the_networks_that_are_there(monkeypatch: pytest.MonkeyPatch):
+    commands: list[list[str]] = []
+    builds = iter((0, 1))
+
+    def run(command, **_):
+        return subprocess.CompletedProcess(command, next(builds), "", "no onnxruntime")
+
+    monkeypatch.setattr(simulator, "vta", lambda command: commands.append(command) or 0)
+    monkeypatch.setattr(simulator, "models", lambda folder: {"ResNet-8": Path("r8.tflite")})
+    monkeypatch.setattr(simulator.subprocess, "run", run)
+    assert simulator.main(["--json"]) == 0
+    monkeypatch.setattr(simulator, "models", lambda folder: {})
+    assert simulator.main(["--write", "page.md"]) == 0
+    full, least = commands
+    assert full[:4] == ["bench", "simulator", "--resnet8", "r8.tflite"]
+    assert full[4] == "--resnet18" and full[5].endswith(".onnx") and full[6:] == ["--json"]
+    assert least == ["bench", "simulator", "--write", "page.md"]

@@ -81,6 +81,7 @@ def test_a_wrong_output_fails(key: str, tmp_path: Path, capsys: pytest.CaptureFi
     assert not said.out and not written.exists()
 
 
+@pytest.mark.slow
 def test_networks_through_the_command(digits: Path, capsys: pytest.CaptureFixture[str]):
     # The command takes any network for ResNet.
     arguments = ["bench", "simulator", "--quick", "--json", "--resnet18", str(DIGITS)]
@@ -102,6 +103,7 @@ def test_a_package_for_another_config(digits: Path, capsys: pytest.CaptureFixtur
 # -- programs and baseline ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_programs_on_engine_and_baseline(name: str):
     config = VtaConfig.load(name)

@@ -24,7 +24,7 @@ import numpy as np
 from runtime.devices.hosted import HostedDevice
 from vta_hw.spec import cache as disk
 from vta_hw.spec import isa, words
-from vta_hw.spec.config import MemType, VtaConfig
+from vta_hw.spec.config import PAGE_BYTES, MemType, VtaConfig
 from vta_hw.spec.errors import DeviceError
 from vta_hw.spec.isa import FORMATS, MicroOp, Opcode, TokenQueue, pops, pushes
 from vta_hw.spec.program import Program
@@ -35,7 +35,6 @@ COMPILER_VARIABLE = "CC"
 _KIND = "baseline"
 _FLAGS = ("-std=c11", "-O3", "-fPIC", "-shared")
 _NATIVE = "-march=native"
-_LINE_BYTES = 64
 FIELDS = (
     *("opcode", "memory_type", "pad_min", "sram_base", "dram_base", "y_size", "x_size"),
     *("x_stride", "y_pad_0", "y_pad_1", "x_pad_0", "x_pad_1"),
@@ -92,9 +91,13 @@ class Baseline:
 
 
 def _aligned(size_bytes: int) -> np.ndarray:
-    """Zeros that begin where a line of the CPU's caches does."""
-    raw = np.zeros(size_bytes + _LINE_BYTES, np.uint8)
-    skip = -raw.ctypes.data % _LINE_BYTES
+    """Zeros that begin in the middle of a page.
+
+    Some CPUs copy at a fraction of their speed to where the place in a page is a little higher than
+    that of the source, and large arrays, as DRAM is one, begin where a page does.
+    """
+    raw = np.zeros(size_bytes + PAGE_BYTES, np.uint8)
+    skip = (PAGE_BYTES // 2 - raw.ctypes.data) % PAGE_BYTES
     return raw[skip : skip + size_bytes]
 
 
