@@ -67,7 +67,11 @@ def test_simulators_with_the_networks_that_are_there(monkeypatch: pytest.MonkeyP
     def run(command, **_):
         return subprocess.CompletedProcess(command, next(builds), "", "no onnxruntime")
 
-    monkeypatch.setattr(simulator, "vta", lambda command: commands.append(command) or 0)
+    def vta(command):
+        commands.append(command)
+        return 0
+
+    monkeypatch.setattr(simulator, "vta", vta)
     monkeypatch.setattr(simulator, "models", lambda folder: {"ResNet-8": Path("r8.tflite")})
     monkeypatch.setattr(simulator.subprocess, "run", run)
     assert simulator.main(["--json"]) == 0
