@@ -10,7 +10,7 @@ Record = dict[str, Any]
 
 VARIANTS: Mapping[str, str] = {
     "vnni": "AVX-512 with VNNI",
-    "avx2": "AVX2, VNNI masked off",
+    "avx2": "AVX2, without VNNI",
     "generic": "no more than the architecture's baseline",
 }
 """What VTA_CPU can be, and what the compiled functions may use then."""
