@@ -178,8 +178,8 @@ def _how() -> Iterator[str]:
         "and from them. Inputs are drawn anew for each run, and what each run leaves in DRAM is",
         "compared with numbers worked out in numpy, after the clock was read. What counts are the",
         "micro-ops' multiply-accumulates, numbers of 32 bits that the ALU works on, and bytes of",
-        "DRAM that LOAD reads and STORE writes. Transfers go to and from about 1 MiB of DRAM, which",
-        "stays in the CPU's caches.",
+        "DRAM that LOAD reads and STORE writes. Transfers go to and from about 1 MiB of DRAM, so",
+        "that it stays in the CPU's caches.",
         "",
         "*Ratio* says how many times faster that is than plain C: `vta/bench/baseline.c` executes",
         "the same instructions, one micro-op after the other, in loops that the C compiler",
@@ -193,9 +193,9 @@ def _how() -> Iterator[str]:
         "one's also with the readable simulator's; cycles and counters with those of the readable",
         "cycle simulator. The first run begins with a loaded package in a fresh process, and ends",
         "with outputs and cycles: analysis and timing of the program are in it, compiling the",
-        "engines' functions is not, because that is done once per machine (see *compiled functions,",
-        "empty cache*). Start-up and memory are those of processes of their own. All times are wall",
-        "time, all figures medians.",
+        "engines' functions is not, because that is done once per machine (see *compiled",
+        "functions, empty cache*). Start-up and memory are those of processes of their own. All",
+        "times are wall time, all figures medians.",
         "",
     )
 
