@@ -17,6 +17,8 @@ REQ_LANES = parameter("REQ_LANES")
 """Numbers of an ACC element that REQ works on at once."""
 GROUP = parameter("GROUP")
 """Products that one step of a dot product adds up: 4 of bytes, 2 or 1 of 16-bit numbers."""
+LANE_BITS = parameter("LANE_BITS")
+"""The binary logarithm of BLOCK_OUT."""
 ROWS = parameter("ROWS")
 """Accumulators that one pass over the weights serves."""
 

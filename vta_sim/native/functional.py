@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from vta_hw.spec.config import MemType, VtaConfig
+from vta_hw.spec.config import PAGE_BYTES, MemType, VtaConfig
 from vta_hw.spec.errors import ProgramError
 from vta_hw.spec.isa import FaultClass, Opcode, unpack_uops
 from vta_hw.spec.result import RunResult
@@ -34,7 +34,9 @@ from vta_sim.native.transfers import load_memory, store_memory
 from vta_sim.native.verdict import Ending, StageEnd, result_of
 from vta_sim.native.volatile import refuse_volatile
 
-_ALIGNMENT_BYTES = 64
+_PAGE_PLACE = 2048
+"""Where memories begin in a page. Copies are slow on some CPUs where the target lies a few bytes
+behind the source in a page, and large arrays, as DRAM is one, begin at the beginning of a page."""
 
 
 @kernel
@@ -83,6 +85,7 @@ def shape_constants(batch: int, block_in: int, block_out: int, isa: str) -> dict
         "INP_LANES": batch * block_in,
         "ACC_LANES": batch * block_out,
         "GROUP": min(BYTES_GROUP if isa == "vnni" else 2, block_in),
+        "LANE_BITS": block_out.bit_length() - 1,
         # A few registers for each of the parameters.
         "REQ_LANES": min(batch * block_out, {"vnni": 16, "avx2": 8, "generic": 4}[isa]),
         # As many as leave registers for weights and inputs.
@@ -122,8 +125,8 @@ class Scratch:
 
     def _memory(self, name: str, size: int, kind: Any, start: int | None = None) -> None:
         dtype = np.dtype(kind)
-        raw = np.zeros(size * dtype.itemsize + _ALIGNMENT_BYTES, np.uint8)
-        skip = -raw.ctypes.data % _ALIGNMENT_BYTES
+        raw = np.zeros(size * dtype.itemsize + PAGE_BYTES, np.uint8)
+        skip = (_PAGE_PLACE - raw.ctypes.data) % PAGE_BYTES
         memory = raw[skip : skip + size * dtype.itemsize].view(dtype)
         self.record[name] = memory
         if start is not None:

@@ -9,11 +9,11 @@ from vta_sim.lang.ops import (
     at,
     bits_as,
     convert,
-    copy,
     dot2,
     dot4,
     interleave,
     load,
+    part,
     reinterpret,
     several,
     splat,
@@ -26,14 +26,16 @@ from vta_sim.native.engine import (
     BYTES_GROUP,
     BYTES_OFFSET,
     GROUP,
+    LANE_BITS,
     ROWS,
     Engine,
 )
 from vta_sim.native.gemm_plan import GemmSet
 from vta_sim.native.table import Insn
 
-_UNITS = 8
-"""Units that one step of a transposition takes from either half, if there are as many."""
+_VECTOR_BYTES = 16
+_REGISTERS_BYTES = 512
+"""A WGT element of more does not fit into the registers of any CPU."""
 
 
 @kernel
@@ -137,46 +139,84 @@ def pack(e: Engine, element: i64) -> None:
     """Rearrange a WGT element: for each group of inputs the weights of all lanes together."""
     size = BLOCK_IN * BLOCK_OUT
     source = at(e.wgt, element * size)
-    ordered = transposed(e, source)
+    if size <= _REGISTERS_BYTES:
+        transpose_registers(e, source, element * size)
+    else:
+        ordered = transposed(e, source)
+        for place in range(0, size, _VECTOR_BYTES):
+            put_weights(e, element * size + place, load(ordered, place, _VECTOR_BYTES))
     if GROUP == BYTES_GROUP:
         target = at(e.packed_bytes, element * size)
-        copy(target, ordered, size)
         ones = splat(u8, GROUP * BLOCK_OUT, 1)
         sums = splat(i32, BLOCK_OUT, 0)
         for step in unroll(BLOCK_IN // GROUP):
             weights = load(target, step * GROUP * BLOCK_OUT, GROUP * BLOCK_OUT)
             sums = dot4(sums, weights, ones)
         store(e.sums, element * BLOCK_OUT, sums * -BYTES_OFFSET)
-    else:
-        for step in unroll(BLOCK_IN // GROUP):
-            place = step * GROUP * BLOCK_OUT
-            weights = load(ordered, place, GROUP * BLOCK_OUT)
-            store(e.packed_words, element * size + place, weights)
     e.is_packed[element] = 1
 
 
-@kernel
-def transposed(e: Engine, source: Array[i8]) -> Array[i8]:
-    """A WGT element with lane and group exchanged, by repeatedly interleaving its two halves.
+@inline
+def put_weights(e: Engine, place: int, weights: Vec) -> None:
+    """Rearranged weights in the form in which products want them."""
+    if GROUP == BYTES_GROUP:
+        store(e.packed_bytes, place, weights)
+    else:
+        store(e.packed_words, place, weights)
+
+
+@inline
+def transpose_registers(e: Engine, source: Array[i8], target: int) -> None:
+    """Exchange lane and group of a small WGT element, by repeatedly interleaving its two halves.
 
     Each pass turns the bits of an index round by one place; after as many passes as the number of a
     lane has bits, lane and group have changed places.
     """
     size = BLOCK_IN * BLOCK_OUT
+    width = min(size // GROUP, _VECTOR_BYTES // GROUP)
+    count = size // GROUP // width
+    if GROUP == 1:
+        units = reinterpret(i8, source)
+    elif GROUP == 2:
+        units = reinterpret(i16, source)
+    else:
+        units = reinterpret(i32, source)
+    vectors = several(count)
+    for number in unroll(count):
+        vectors[number] = load(units, number * width, width)
+    for _turn in unroll(LANE_BITS):
+        turned = several(count)
+        if count == 1:
+            half = width // 2
+            turned[0] = interleave(part(vectors[0], 0, half), part(vectors[0], half, half))
+        else:
+            for number in unroll(count // 2):
+                both = interleave(vectors[number], vectors[count // 2 + number])
+                turned[2 * number] = part(both, 0, width)
+                turned[2 * number + 1] = part(both, width, width)
+        vectors = turned
+    for number in unroll(count):
+        weights = bits_as(i8, vectors[number])
+        put_weights(e, target + number * width * GROUP, weights)
+
+
+@kernel
+def transposed(e: Engine, source: Array[i8]) -> Array[i8]:
+    """The same for a large WGT element, through memory."""
+    size = BLOCK_IN * BLOCK_OUT
     lanes = BLOCK_OUT
     place = 0
-    if BLOCK_OUT > 1:  # else lane and group are where they should be, and there may be no halves
-        while lanes > 1:
-            target = at(e.scratch, place)
-            if GROUP == 1:
-                shuffle(target, source, i8)
-            elif GROUP == 2:
-                shuffle(target, source, i16)
-            else:
-                shuffle(target, source, i32)
-            source = target
-            place = size - place
-            lanes = lanes >> 1
+    while lanes > 1:
+        target = at(e.scratch, place)
+        if GROUP == 1:
+            shuffle(target, source, i8)
+        elif GROUP == 2:
+            shuffle(target, source, i16)
+        else:
+            shuffle(target, source, i32)
+        source = target
+        place = size - place
+        lanes = lanes >> 1
     return source
 
 
@@ -184,10 +224,10 @@ def transposed(e: Engine, source: Array[i8]) -> Array[i8]:
 def shuffle(target: Array[i8], source: Array[i8], unit: Any) -> None:
     """Interleave the halves of an element, whose units have the size of a group."""
     half = BLOCK_IN * BLOCK_OUT // GROUP // 2
-    width = min(half, _UNITS)
+    width = _VECTOR_BYTES // GROUP
     into = reinterpret(unit, target)
     units = reinterpret(unit, source)
-    for step in unroll(half // width):
-        left = load(units, step * width, width)
-        right = load(units, half + step * width, width)
-        store(into, 2 * step * width, interleave(left, right))
+    for first in range(0, half, width):
+        left = load(units, first, width)
+        right = load(units, half + first, width)
+        store(into, 2 * first, interleave(left, right))

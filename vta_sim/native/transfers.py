@@ -70,27 +70,30 @@ def element_bytes(memory: int) -> int:
 
 @inline
 def move_elements(e: Engine, memory: int, target: int, source: Array[u8], count: int) -> None:
-    """Elements from DRAM, in the form in which the scratchpad holds them."""
+    """Elements from DRAM, in the form in which the scratchpad holds them.
+
+    Pointers are locals: for all that LLVM knows, what is stored might change the structure.
+    """
     if memory == MemType.INP:
         if GROUP == BYTES_GROUP:
-            for place in range(count):
-                value = load(source, place * INP_LANES, INP_LANES)
-                store(e.inp_bytes, (target + place) * INP_LANES, value ^ BYTES_OFFSET)
+            inputs = at(e.inp_bytes, target * INP_LANES)
+            for place in range(0, count * INP_LANES, INP_LANES):
+                store(inputs, place, load(source, place, INP_LANES) ^ BYTES_OFFSET)
         else:
+            words = at(e.inp_words, target * INP_LANES)
             signed = reinterpret(i8, source)
-            for place in range(count):
-                value = load(signed, place * INP_LANES, INP_LANES)
-                store(e.inp_words, (target + place) * INP_LANES, value)
+            for place in range(0, count * INP_LANES, INP_LANES):
+                store(words, place, load(signed, place, INP_LANES))
     elif memory == MemType.WGT:
         size = BLOCK_IN * BLOCK_OUT
         copy(at(e.wgt, target * size), source, count * size)
     elif memory == MemType.ACC:
         copy(at(e.acc, target * ACC_LANES), source, 4 * count * ACC_LANES)
     else:
+        numbers = at(e.acc, target * ACC_LANES)
         signed = reinterpret(i8, source)
-        for place in range(count):
-            value = load(signed, place * ACC_LANES, ACC_LANES)
-            store(e.acc, (target + place) * ACC_LANES, convert(i32, value))
+        for place in range(0, count * ACC_LANES, ACC_LANES):
+            store(numbers, place, convert(i32, load(signed, place, ACC_LANES)))
 
 
 @inline
@@ -132,6 +135,6 @@ def store_memory(e: Engine, insn: Insn) -> None:
 @kernel
 def narrow_elements(e: Engine, first: i64, target: Array[u8], count: i64) -> None:
     """ACC elements as bytes."""
-    for place in range(count):
-        value = load(e.acc, (first + place) * ACC_LANES, ACC_LANES)
-        store(target, place * ACC_LANES, convert(u8, value))
+    numbers = at(e.acc, first * ACC_LANES)
+    for place in range(0, count * ACC_LANES, ACC_LANES):
+        store(target, place, convert(u8, load(numbers, place, ACC_LANES)))
