@@ -22,12 +22,13 @@ _Placement = frozenset[tuple[str, int]]
 class HostedDevice(Device):
     """A device over a DRAM in this process that grows as it is allocated."""
 
+    _arguments: tuple[Any, ...]
     _options: Mapping[str, Any]
 
-    def __new__(cls, config: VtaConfig, **options: Any) -> Self:
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
         """A device that knows what it was made of, so that `fork` can make another one."""
         device = super().__new__(cls)
-        device._options = options
+        device._arguments, device._options = arguments, options
         return device
 
     def __init__(
@@ -86,7 +87,7 @@ class HostedDevice(Device):
                 f"device {self.name!r} records waves, which two cannot do into one file; run it "
                 f"with one worker or without waves"
             )
-        twin = type(self)(self.config, **self._options)
+        twin = type(self)(*self._arguments, **self._options)
         twin._grow(self._used_bytes)
         twin._dram[: self._used_bytes] = self.dram
         twin._used_bytes = self._used_bytes
