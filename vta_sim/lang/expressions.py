@@ -173,11 +173,11 @@ class Expressions(Names):
         return kind
 
     def _written_out(self, function: Callable[..., Any], args: Sequence[Any]) -> Any:
-        outer, node = self.scope, self.node
-        self.scope = Scope(function, is_inline=True)
         names = list(inspect.signature(function).parameters)
         if len(names) != len(args):
             raise KernelError(f"{function.__name__} takes {len(names)} arguments")
+        outer, node = self.scope, self.node
+        self.scope = Scope(function, is_inline=True)
         for name, value in zip(names, args, strict=True):
             if isinstance(value, Value):
                 self._declare(name, value.type, value.ir)
@@ -185,7 +185,10 @@ class Expressions(Names):
                 self.scope.names[name] = value
         with located(self):
             body = syntax_of(function).body
-            if any(isinstance(n, ast.Return) for s in body[:-1] for n in ast.walk(s)):
+            parts = (part for statement in body[:-1] for part in ast.walk(statement))
+            early = next((part for part in parts if isinstance(part, ast.Return)), None)
+            if early is not None:
+                self.node = early
                 raise KernelError("a function that is written out returns at its end or not at all")
             self._block(body)
         result = self.scope.result

@@ -74,8 +74,13 @@ class Maker:
     def max(self, *operands: Operand) -> Operand:
         return self._extreme("max", *operands)
 
-    def abs(self, operand: Value) -> Operand:
-        kind = scalar(operand)
+    def abs(self, operand: Operand) -> Operand:
+        if not isinstance(operand, Value):
+            return abs(operand)
+        kind = self.calculator.common(operand, operand)
+        if kind.sort != "i":
+            raise KernelError("abs is for signed integers")
+        operand = Value(self.calculator.to(kind, operand), kind)
         wraps = ir.Constant(ir.IntType(1), 0)
         return Value(self._call(f"llvm.abs.{_suffix(kind)}", kind.llvm, operand.ir, wraps), kind)
 

@@ -69,6 +69,7 @@ class Scalar:
 BOOL = Scalar("b", 1)
 I32 = Scalar("i", 32)
 I64 = Scalar("i", 64)
+F32 = Scalar("f", 32)
 
 i8: TypeAlias = Annotated[int, Scalar("i", 8)]
 u8: TypeAlias = Annotated[int, Scalar("u", 8)]
@@ -77,7 +78,7 @@ i32: TypeAlias = Annotated[int, I32]
 u32: TypeAlias = Annotated[int, Scalar("u", 32)]
 i64: TypeAlias = Annotated[int, I64]
 u64: TypeAlias = Annotated[int, Scalar("u", 64)]
-f32: TypeAlias = Annotated[float, Scalar("f", 32)]
+f32: TypeAlias = Annotated[float, F32]
 
 Vec: TypeAlias = Any
 """A vector: operators work lane by lane, a scalar beside one stands for equal lanes."""

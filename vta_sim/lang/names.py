@@ -13,6 +13,7 @@ from vta_sim.lang import kinds
 from vta_sim.lang.intrinsics import Maker
 from vta_sim.lang.kinds import (
     BOOL,
+    F32,
     I64,
     POINTER,
     ArrayType,
@@ -61,6 +62,8 @@ class Scope:
     names: dict[str, Any] = field(default_factory=dict)
     is_inline: bool = False
     result: Any = None
+    branches: int = 0
+    """How many conditions and loops, decided at run time, the present statement is within."""
 
 
 class Names:
@@ -81,7 +84,8 @@ class Names:
         self.builder = ir.IRBuilder(target.append_basic_block("body"))
         self.calculator = Calculator(self.builder)
         self.maker = Maker(module.module, self.calculator, module.isa)
-        self.loops: list[tuple[ir.Block, ir.Block]] = []
+        self.loops: list[tuple[ir.Block, ir.Block] | None] = []
+        """Where continue and break go; None for a loop that is written out."""
         self.node: ast.AST | None = None
 
     # -- names --------------------------------------------------------------------------------
@@ -148,6 +152,8 @@ class Names:
                     kind = value.type if isinstance(value, Value) else I64
                     if isinstance(value, bool):
                         kind = BOOL
+                    elif isinstance(value, float):
+                        kind = F32
                     elif isinstance(kind, Scalar) and not kind.lanes and kind.is_integer:
                         kind = kind if kind == Scalar("u", 64) else I64
                     self._declare_local(name, kind, value)
@@ -162,7 +168,8 @@ class Names:
     def _set_bundled(self, bundle: Bundle, index: Any, value: Any) -> None:
         slot = bundle.slots[constant_index(index)]
         if slot is None:
-            assert isinstance(value, Value)
+            if not isinstance(value, Value):
+                raise KernelError("the first value of a local of several must not be a constant")
             slot = Slot(self._room(in_register(value.type)), value.type)
             bundle.slots[index] = slot
         self._put(slot, value)

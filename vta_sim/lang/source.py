@@ -28,8 +28,11 @@ def syntax_of(function: Callable[..., Any]) -> ast.FunctionDef:
 
 @cache
 def assigned_once(function: Callable[..., Any]) -> frozenset[str]:
-    """Names that one statement of a function sets: they are constants if they are set to one."""
-    counts: Counter[str] = Counter()
+    """Names that one statement of a function sets: they are constants if they are set to one.
+
+    A parameter has been set before.
+    """
+    counts: Counter[str] = Counter(list(inspect.signature(function).parameters))
     for node in ast.walk(syntax_of(function)):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             counts[node.id] += 1

@@ -11,7 +11,7 @@ from llvmlite import ir
 from vta_sim.lang import kinds
 from vta_sim.lang.expressions import Expressions, located
 from vta_sim.lang.kinds import I64, KernelError, Type
-from vta_sim.lang.names import Slot
+from vta_sim.lang.names import Bundle, Slot
 from vta_sim.lang.source import as_read, namespace_of, syntax_of
 from vta_sim.lang.values import Constant, Operand, Value
 
@@ -102,9 +102,7 @@ class FunctionBuilder(Expressions):
                 kind = self._annotation(annotation)
                 self._declare_local(name, kind, self._expression(value))
             case ast.AugAssign(target, op, value):
-                old = self._expression(as_read(target))
-                new = self.calculator.binary(type(op), old, self._expression(value))
-                self._assign(target, new)
+                self._augment(target, type(op), value)
             case ast.If(test, then, orelse):
                 self._if(test, then, orelse)
             case ast.While(test, body, []):
@@ -115,14 +113,26 @@ class FunctionBuilder(Expressions):
                 self._unroll(name, self._expression(count), body)
             case ast.Return(value):
                 self._return(None if value is None else self._expression(value))
-            case ast.Break():
-                self.builder.branch(self.loops[-1][1])
-            case ast.Continue():
-                self.builder.branch(self.loops[-1][0])
+            case ast.Break() | ast.Continue():
+                self._leave_round(is_last=isinstance(node, ast.Break))
             case ast.Assert():
                 pass  # for the reader and for mypy
             case _:
                 raise KernelError(f"compiled functions have no {type(node).__name__}")
+
+    def _augment(self, target: ast.expr, op: type[ast.operator], value: ast.expr) -> None:
+        """Assignment with an operator; the place is worked out once, as its index may do things."""
+        is_local = isinstance(target, ast.Subscript) and self._is_bundle(target.value)
+        if isinstance(target, ast.Name) or is_local:
+            old = self._expression(as_read(target))
+            self._assign(target, self.calculator.binary(op, old, self._expression(value)))
+            return
+        place, kind = self._place(target)
+        old = self._read(place, kind)
+        self._write(place, kind, self.calculator.binary(op, old, self._expression(value)))
+
+    def _is_bundle(self, node: ast.expr) -> bool:
+        return isinstance(node, ast.Name) and isinstance(self.scope.names.get(node.id), Bundle)
 
     def _annotation(self, node: ast.expr) -> Type:
         hint = eval(ast.unparse(node), namespace_of(self.scope.function))
@@ -138,11 +148,13 @@ class FunctionBuilder(Expressions):
             return
         yes, no, end = (self.target.append_basic_block(n) for n in ("then", "else", "endif"))
         self.builder.cbranch(condition.ir, yes, no)
+        self.scope.branches += 1
         for block, body in ((yes, then), (no, orelse)):
             self.builder.position_at_end(block)
             self._block(body)
             if not self.builder.block.is_terminated:
                 self.builder.branch(end)
+        self.scope.branches -= 1
         self.builder.position_at_end(end)
 
     def _while(
@@ -163,7 +175,9 @@ class FunctionBuilder(Expressions):
             self.builder.branch(inside if condition else end)
         self.builder.position_at_end(inside)
         self.loops.append((after, end))
+        self.scope.branches += 1
         self._block(body)
+        self.scope.branches -= 1
         self.loops.pop()
         if not self.builder.block.is_terminated:
             self.builder.branch(after)
@@ -198,12 +212,22 @@ class FunctionBuilder(Expressions):
     def _unroll(self, name: str, count: Any, body: Sequence[ast.stmt]) -> None:
         if not isinstance(count, int):
             raise KernelError("only a constant number of rounds can be unrolled")
+        self.loops.append(None)
         for number in range(count):
             self.scope.names[name] = number
             self._block(body)
+        self.loops.pop()
+
+    def _leave_round(self, is_last: bool) -> None:
+        loop = self.loops[-1]
+        if loop is None:
+            raise KernelError("a loop that is written out has no break and no continue")
+        self.builder.branch(loop[1] if is_last else loop[0])
 
     def _return(self, value: Any) -> None:
         if self.scope.is_inline:
+            if self.scope.branches:
+                raise KernelError("a function that is written out returns at its end or not at all")
             self.scope.result = value
             return
         kind = self.signature.result

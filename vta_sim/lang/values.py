@@ -8,7 +8,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from vta_sim.lang.kinds import BOOL, I64, ArrayType, KernelError, Scalar, StructType, Type
+from vta_sim.lang.kinds import BOOL, F32, I64, ArrayType, KernelError, Scalar, StructType, Type
 
 Constant = int | float
 """Known when it is translated; booleans and enumerations count as integers."""
@@ -49,8 +49,8 @@ _CONSTANT: dict[type[ast.operator], Any] = {
     ast.Add: lambda a, b: a + b,
     ast.Sub: lambda a, b: a - b,
     ast.Mult: lambda a, b: a * b,
-    ast.FloorDiv: lambda a, b: a // b,
-    ast.Mod: lambda a, b: a % b,
+    ast.FloorDiv: lambda a, b: _quotient(a, b),
+    ast.Mod: lambda a, b: a - b * _quotient(a, b),
     ast.LShift: lambda a, b: a << b,
     ast.RShift: lambda a, b: a >> b,
     ast.BitAnd: lambda a, b: a & b,
@@ -67,6 +67,17 @@ _ORDER: dict[type[ast.cmpop], tuple[str, Any]] = {
 }
 
 
+_LOGIC = (ast.BitAnd, ast.BitOr, ast.BitXor)
+
+
+def _quotient(left: Constant, right: Constant) -> int:
+    """As C divides: rounded towards zero."""
+    if not isinstance(left, int) or not isinstance(right, int) or right == 0:
+        raise KernelError(f"{left} cannot be divided by {right} as integers")
+    size = abs(left) // abs(right)
+    return size if (left < 0) == (right < 0) else -size
+
+
 class Calculator:
     """Builds arithmetic at the end of the present block."""
 
@@ -79,12 +90,17 @@ class Calculator:
         """The type that two operands are computed in."""
         kinds = [scalar(v) for v in (left, right) if isinstance(v, Value)]
         vectors = [kind for kind in kinds if kind.lanes]
+        is_real = any(kind.sort == "f" for kind in kinds) or any(
+            isinstance(v, float) for v in (left, right)
+        )
         if vectors:
             if any(kind != vectors[0] for kind in vectors):
                 raise KernelError(f"vectors {vectors[0]} and {vectors[1]} do not go together")
+            if is_real and vectors[0].sort != "f":
+                raise KernelError(f"a vector {vectors[0]} does not go together with a float")
             return vectors[0]
-        if any(kind.sort == "f" for kind in kinds):
-            return Scalar("f", 32)
+        if is_real:
+            return F32
         if all(kind == BOOL for kind in kinds) and not any(
             isinstance(v, Constant) for v in (left, right)
         ):
@@ -121,17 +137,21 @@ class Calculator:
 
     def _cast(self, value: ir.Value, have: Scalar, want: Scalar) -> ir.Value:
         build = self.builder
-        if have.sort == "f":
-            if want.sort == "f":
+        if have.sort == want.sort == "f":
+            return value
+        if want.sort == "b":
+            if have.sort == "b":
                 return value
-            return build.fptosi(value, want.llvm)
+            zero = ir.Constant(have.llvm, None)
+            if have.sort == "f":
+                return build.fcmp_unordered("!=", value, zero)
+            return build.icmp_signed("!=", value, zero)
+        if have.sort == "f":
+            signed = want.sort == "i"
+            return (build.fptosi if signed else build.fptoui)(value, want.llvm)
         if want.sort == "f":
             signed = have.sort == "i"
             return (build.sitofp if signed else build.uitofp)(value, want.llvm)
-        if want == Scalar("b", 1, want.lanes):
-            if have.sort == "b":
-                return value
-            return build.icmp_signed("!=", value, ir.Constant(have.llvm, None))
         if have.bits < want.bits:
             extend = build.sext if have.sort == "i" else build.zext
             return extend(value, want.llvm)
@@ -141,10 +161,14 @@ class Calculator:
 
     def binary(self, op: type[ast.operator], left: Operand, right: Operand) -> Operand:
         """left op right."""
+        if op not in _ARITHMETIC:
+            raise KernelError(f"compiled functions have no operator {op.__name__}")
         if not isinstance(left, Value) and not isinstance(right, Value):
             found: Constant = _CONSTANT[op](left, right)
             return found
         kind = self.common(left, right)
+        if kind == BOOL and op not in _LOGIC:
+            kind = I64  # booleans are added up as numbers
         signed, unsigned, real = _ARITHMETIC[op]
         name = {"i": signed, "u": unsigned, "b": unsigned, "f": real}[kind.sort]
         if not name:
@@ -154,6 +178,8 @@ class Calculator:
 
     def compare(self, op: type[ast.cmpop], left: Operand, right: Operand) -> Operand:
         """A boolean, or a vector of them."""
+        if op not in _ORDER:
+            raise KernelError(f"compiled functions have no comparison {op.__name__}")
         sign, fold = _ORDER[op]
         if not isinstance(left, Value) and not isinstance(right, Value):
             return bool(fold(left, right))
@@ -162,7 +188,9 @@ class Calculator:
         kind = self.common(left, right)
         a, b = self.to(kind, left), self.to(kind, right)
         if kind.sort == "f":
-            made = self.builder.fcmp_ordered(sign, a, b)
+            # What is no number differs from everything, itself included.
+            compare = self.builder.fcmp_unordered if sign == "!=" else self.builder.fcmp_ordered
+            made = compare(sign, a, b)
         elif kind.sort == "i":
             made = self.builder.icmp_signed(sign, a, b)
         else:
@@ -173,6 +201,8 @@ class Calculator:
         """-operand."""
         if not isinstance(operand, Value):
             return -operand
+        if scalar(operand).sort == "f":
+            return Value(self.builder.fneg(operand.ir), operand.type)  # 0 becomes -0
         return self.binary(ast.Sub, 0, operand)
 
     def inverse(self, operand: Operand) -> Operand:
