@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -66,7 +67,9 @@ class Library:
             raise KernelError(f"the compiled library lacks {function.__name__!r}")
         result = None if shape.result is None else _c_type(shape.result)
         params = [_c_type(kind) for kind in shape.params.values()]
-        return ctypes.CFUNCTYPE(result, *params)(address)
+        made = ctypes.CFUNCTYPE(result, *params)(address)
+        made.keeps = self._engine  # type: ignore[attr-defined]  # the code goes when this goes
+        return made
 
     def __getitem__(self, name: str) -> Callable[..., Any]:
         """A compiled function; pointers are given as integers."""
@@ -86,6 +89,7 @@ def object_code(
     """
     key = disk.content_key(
         _sources(),
+        _other_sources(functions),
         name,
         repr(sorted(constants.items())),
         repr([f"{f.__module__}.{f.__name__}" for f in functions]),
@@ -151,6 +155,13 @@ def _sources() -> bytes:
     """All source that compiled functions are made of or take constants from."""
     folders = [Path(package.__path__[0]) for package in (vta_sim, vta_hw.spec)]
     files = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+    return disk.content_key(*(path.read_bytes() for path in files)).encode()
+
+
+def _other_sources(functions: Sequence[Callable[..., Any]]) -> bytes:
+    """Source of functions that lie elsewhere, as far as their modules have it."""
+    names = sorted({f.__module__ for f in functions if not f.__module__.startswith("vta_sim.")})
+    files = [Path(str(sys.modules[name].__file__)) for name in names]
     return disk.content_key(*(path.read_bytes() for path in files)).encode()
 
 
