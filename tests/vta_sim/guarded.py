@@ -16,7 +16,7 @@ import mmap
 import sys
 import weakref
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -244,6 +244,43 @@ def _last_parameters(config: VtaConfig) -> list[Instruction]:
     ]
 
 
+def one_beyond(config: VtaConfig) -> Iterator[engines.Launch]:
+    """Programs with an access one element, or one byte, beyond a memory: all must be refused."""
+    memories = (MemType.UOP, MemType.INP, MemType.WGT, MemType.ACC, MemType.ACC_8BIT, MemType.OUT)
+    for memory in memories:
+        form = Store if memory is MemType.OUT else Load
+        size = config.elem_bytes(memory)
+        far: dict[str, Any] = {"sram_base": config.depth(memory)}
+        yield _alone(config, form(memory_type=memory, **far, **_ONE), size)
+        yield _alone(config, form(memory_type=memory, dram_base=3, **_ONE), 4 * size - 1)
+        yield _alone(config, form(memory_type=memory, **_ONE), size - 1)
+    uop = config.depth(MemType.UOP)
+    past: dict[str, Any] = {"uop_bgn": uop - 1, "uop_end": uop + 1, "iter_out": 1, "iter_in": 1}
+    yield _alone(config, Gemm(**past), 0)
+    yield _alone(config, Alu(**past), 0)
+    depths = {"dst": MemType.ACC, "src": MemType.INP, "wgt": MemType.WGT}
+    for name, memory in depths.items():
+        yield _alone(config, Gemm(**_reaching(name, config.depth(memory))), 0)
+    depth = config.depth(MemType.ACC)
+    for name in ("dst", "src"):
+        for use_imm in (False, True):
+            yield _alone(config, Alu(alu_opcode=2, use_imm=use_imm, **_reaching(name, depth)), 0)
+    if config.has("requant") and depth >= 4:
+        for last in range(depth - 2, depth + 1):
+            req = Alu(alu_opcode=AluOp.REQ, **_reaching("src", last))
+            yield _alone(config, req, 0)
+
+
+def _reaching(name: str, index: int) -> dict[str, Any]:
+    """Loops over micro-op 0 whose greatest index of one operand is this one; others stay at 0."""
+    steps = {f"{name}_factor_out": index - 1, f"{name}_factor_in": 1}
+    return {"uop_end": 1, "iter_out": 2, "iter_in": 2, **steps}
+
+
+def _alone(config: VtaConfig, insn: Instruction, dram_bytes: int) -> engines.Launch:
+    return engines.Launch(config, isa.encode_all([insn, Finish()], config), bytes(dram_bytes))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run programs, guarded."""
     parser = argparse.ArgumentParser(prog="python -m tests.vta_sim.guarded", description=__doc__)
@@ -263,6 +300,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for stores in (False, True):
             launch = last_elements(machine(name), stores)
             counts[f"last elements: {run(guard, Pick(name, launch, 0), options.layout)}"] += 1
+        for launch in one_beyond(machine(name)):
+            counts[f"one beyond: {run(guard, Pick(name, launch, 0), options.layout)}"] += 1
     if options.provoke:
         _provoke(guard)
     for seed in range(options.seed, options.seed + options.programs):

@@ -41,6 +41,7 @@ def test_nothing_reaches_beyond_a_memory(where, layout, rng):
     seed = int(rng.integers(1 << 30))
     printed = _guarded(where, str(PROGRAMS), "--machines", *SMALL, *more, seed=seed)
     assert f"last elements: ok {2 * len(SMALL)}" in printed
+    assert "one beyond: ok" not in printed
     assert "guarded memories" in printed
 
 
