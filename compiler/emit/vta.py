@@ -11,8 +11,11 @@ from compiler.context import CompileContext
 from compiler.loop.nodes import Task
 from compiler.loop.task_text import task_text
 from compiler.passes.insert_tokens import NO_INSTRUCTION, Access, insert_tokens
+from compiler.passes.mark_overlap import mark_overlap
 from compiler.passes.place_micro_ops import place_micro_ops
+from compiler.passes.split_products import split_products
 from compiler.passes.verify_tokens import verify_tokens
+from compiler.passes.zero_by_loads import hoist_zeroing, zero_by_loads
 from vta_hw.spec.asm import disassemble_program, format_insn
 from vta_hw.spec.config import MemType, VtaConfig
 from vta_hw.spec.footprint import footprint
@@ -47,9 +50,13 @@ def emit_region(
     """One instruction stream for all kernels, in order. `tensors` are keyed by buffer name."""
     config = context.config
     tasks = [replace(t, loc=f"{k.label}: {t.loc}") for k in kernels for t in k.tasks]
+    for step, work in (("split_products", split_products), ("zero_by_loads", zero_by_loads)):
+        with context.step(step):
+            tasks = work(tasks, config)
+        _dump_tasks(context, name, step, tasks)
     with context.step("place_micro_ops"):
         placed = place_micro_ops(tasks, f"{name}.uops", config)
-    context.dump(name, "place_micro_ops", lambda: _tasks_text(placed.tasks))
+    _dump_tasks(context, name, "place_micro_ops", placed.tasks)
     constants = {n: a for kernel in kernels for n, a in kernel.constants.items()}
     constants[placed.buffer.name] = placed.words
     pool = f"{name}.constants"
@@ -62,10 +69,12 @@ def emit_region(
             for m in (MemType.INP, MemType.WGT, MemType.ACC, MemType.UOP)
         }
         sizes["dram"] = -(-arena // _unit(config)) + 1
-        instructions, origins = insert_tokens(stream, sizes)
-    context.dump(
-        name, "insert_tokens", lambda: "".join(f"{format_insn(i)}\n" for i in instructions)
-    )
+        instructions, origins = insert_tokens(hoist_zeroing(stream, config), sizes)
+    _dump_stream(context, name, "insert_tokens", instructions)
+    with context.step("mark_overlap"):
+        accesses = {access.origin: access for access in stream}
+        instructions = mark_overlap(instructions, origins, accesses, sizes, config)
+    _dump_stream(context, name, "mark_overlap", instructions)
     with context.step("verify_tokens"):
         verify_tokens(instructions, config)
     symbols = {t.symbol: Symbol(t.symbol, t.size_bytes) for t in tensors.values()}
@@ -76,6 +85,16 @@ def emit_region(
         )
     context.dump(name, "emit", lambda: disassemble_program(program))
     return program
+
+
+def _dump_stream(
+    context: CompileContext, name: str, step: str, instructions: Sequence[Instruction]
+) -> None:
+    context.dump(name, step, lambda: "".join(f"{format_insn(i)}\n" for i in instructions))
+
+
+def _dump_tasks(context: CompileContext, name: str, step: str, tasks: Sequence[Task]) -> None:
+    context.dump(name, step, lambda: _tasks_text(tasks))
 
 
 def _tasks_text(tasks: Sequence[Task]) -> str:

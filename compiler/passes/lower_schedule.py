@@ -106,7 +106,7 @@ class _Lowering:
             self.guards[stage] += self._outside(stage, begin, extents)
 
     def _half(self, stage: Stage) -> tuple[Expr, ...]:
-        """The leading index of a double-buffered tensor: the parity of the loop around it."""
+        """The leading index of a double-buffered tensor: the parity of the rounds of all loops."""
         if not stage.is_double_buffered:
             return ()
         if stage.attach is None:
@@ -121,7 +121,17 @@ class _Lowering:
                 f"{target.name!r}, which is marked vthread: its threads have buffers of their own "
                 f"already; leave one of the two out"
             )
-        return (self.value[axis] % 2,) if isinstance(self.value[axis], Var) else ()
+        rounds = self._rounds(target, axis)
+        return () if rounds is None else (rounds % 2,)
+
+    def _rounds(self, stage: Stage, axis: Axis) -> Expr | None:
+        """The number of a round of a loop, counted through the loops around it; None for one."""
+        number = None if stage.attach is None else self._rounds(*stage.attach)
+        for leaf in stage.leaves[: stage.leaves.index(axis) + 1]:
+            if isinstance(self.value[leaf], Var) and stage.kinds.get(leaf) != "vthread":
+                value = self.value[leaf]
+                number = value if number is None else number * self.extent[leaf] + value
+        return number
 
     def _check_attach(self, stage: Stage, target: Stage, axis: Axis) -> None:
         if axis not in target.leaves:

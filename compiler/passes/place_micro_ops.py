@@ -1,13 +1,14 @@
 """Micro-op lists -> places in the UOP memory, with the loads that bring them there.
 
-The UOP memory is used as a ring over the whole instruction stream: a list that is still there is
-reused, else it is loaded behind the last one and evicts what it overwrites. Loads and their users
-run in order in the compute stage, so no token is needed.
+The UOP memory is used as a ring over the whole instruction stream. A list that is still there is
+reused; else it is loaded behind the last one, together with those that come next and are missing
+too, as many as there is room for, and they evict what they overwrite. So a small program loads its
+micro-ops once. Loads and their users run in order in the compute stage, so no token is needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,31 +28,35 @@ class PlacedMicroOps:
 
 
 def place_micro_ops(tasks: Sequence[Task], name: str, config: VtaConfig) -> PlacedMicroOps:
-    """Give every micro-op list a place; equal lists share one DRAM copy."""
-    homes: dict[tuple[int, ...], int] = {}
-    for task in tasks:
-        if task.uops and task.uops not in homes:
-            homes[task.uops] = sum(len(words) for words in homes)
-    words = np.array([w for uops in homes for w in uops], np.uint32)
-    buffer = Buffer(name, (len(words),), "uint32", "dram")
+    """Give every micro-op list a place; a list that is missing is loaded with those that follow."""
+    words: list[int] = []
     ring = _Ring(config.depth(MemType.UOP))
     out: list[Task] = []
-    for task in tasks:
+    homes: dict[tuple[tuple[int, ...], ...], int] = {}
+    for index, task in enumerate(tasks):
         if not task.uops:
             out.append(task)
             continue
         assert isinstance(task.insn, Gemm | Alu)
-        begin, missing = ring.place(task.uops)
-        if missing:
-            out.append(_load(task, begin, homes[task.uops], buffer))
-        end = begin + len(task.uops)
-        insn = replace(task.insn, uop_bgn=begin, uop_end=end)
+        if task.uops not in ring.resident:
+            lists = ring.load(tasks[at].uops for at in range(index, len(tasks)))
+            home = homes.setdefault(tuple(lists), len(words))
+            if home == len(words):
+                words += [word for uops in lists for word in uops]
+            out.append(_load(task, ring.resident[task.uops], home, sum(map(len, lists))))
+        begin = ring.resident[task.uops]
+        insn = replace(task.insn, uop_bgn=begin, uop_end=begin + len(task.uops))
         out.append(replace(task, insn=insn, uops=()))
-    return PlacedMicroOps(out, buffer, words)
+    buffer = Buffer(name, (len(words),), "uint32", "dram")
+    out = [replace(t, operand=buffer) if _is_load(t) else t for t in out]
+    return PlacedMicroOps(out, buffer, np.array(words, np.uint32))
 
 
-def _load(task: Task, begin: int, home: int, buffer: Buffer) -> Task:
-    count = len(task.uops)
+def _is_load(task: Task) -> bool:
+    return isinstance(task.insn, Load) and task.insn.memory_type == MemType.UOP
+
+
+def _load(task: Task, begin: int, home: int, count: int) -> Task:
     assert count <= SIZE_MAX
     insn = Load(
         memory_type=int(MemType.UOP),
@@ -61,27 +66,36 @@ def _load(task: Task, begin: int, home: int, buffer: Buffer) -> Task:
         x_size=count,
         x_stride=count,
     )
-    return Task(insn, buffer, loc=task.loc)
+    return Task(insn, None, loc=task.loc)
 
 
 class _Ring:
+    """The UOP memory: `resident` says where each list begins that it holds."""
+
     def __init__(self, depth: int) -> None:
         self.depth = depth
         self.next = 0
         self.resident: dict[tuple[int, ...], int] = {}
 
-    def place(self, uops: tuple[int, ...]) -> tuple[int, bool]:
-        """(first index, whether it must be loaded)"""
-        if uops in self.resident:
-            return self.resident[uops], False
-        assert len(uops) <= self.depth, "fold_micro_ops keeps lists within the memory"
-        begin = self.next if self.next + len(uops) <= self.depth else 0
-        end = begin + len(uops)
+    def load(self, wanted: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Bring in the first list, and of those used after it as many as fit behind it."""
+        begin = end = self.next
+        lists: dict[tuple[int, ...], int] = {}
+        for uops in wanted:
+            if not uops or uops in self.resident or uops in lists:
+                continue
+            if end + len(uops) > self.depth:
+                if lists:
+                    break
+                assert len(uops) <= self.depth, "fold_micro_ops keeps lists within the memory"
+                begin = end = 0
+            lists[uops] = end
+            end += len(uops)
         self.resident = {
             words: at
             for words, at in self.resident.items()
             if at + len(words) <= begin or at >= end
         }
-        self.resident[uops] = begin
+        self.resident |= lists
         self.next = end
-        return begin, True
+        return list(lists)

@@ -168,6 +168,7 @@ def _schedule(
     s[acc].set_scope("acc")
     s[padded].set_scope("inp")
 
+    ci_blocks = int(wgt.shape[1])
     n, co, h, w, b, o = s[out].axes
     group, co = s[out].split(co, blocks.out_blocks)
     co_o, co_i = s[out].split(co, tiling.co)
@@ -190,7 +191,17 @@ def _schedule(
     s[acc].reorder(n, k_o, k_i, dy, dx, co, h, w, b, o, c)
     s[acc].tensorize(b, gemm_intrin(config))
     s[padded].compute_at(s[acc], k_o)
-    s[wgt_cache].compute_at(s[acc], k_o)
+    # Weights first: inputs may have to wait for the layer before.
+    weights_stage = s[wgt_cache]
+    s.stages.remove(weights_stage)
+    s.stages.insert(s.stages.index(s[padded]), weights_stage)
+    if tiling.halves > 1 and tiling.ci == ci_blocks:
+        s[wgt_cache].compute_at(s[out], co_o)
+    else:
+        s[wgt_cache].compute_at(s[acc], k_o)
+    if tiling.halves > 1:
+        for stage in (s[padded], s[wgt_cache], s[acc], s[param_cache], *tail):
+            stage.double_buffer()
     return s
 
 

@@ -22,6 +22,7 @@ class ConvTiling:
     w: int
     co_threads: int = 1
     h_threads: int = 1
+    halves: int = 1
 
     def knobs(self) -> dict[str, int]:
         """The choices by name."""
@@ -71,10 +72,10 @@ def choose_tiling(shape: ConvShape, config: VtaConfig) -> ConvTiling:
 def _legal(shape: ConvShape, config: VtaConfig) -> Iterator[ConvTiling]:
     sizes = product(divisors(shape.group), divisors(shape.ci), divisors(shape.h), divisors(shape.w))
     for co, ci, h, w in sizes:
-        for co_threads, h_threads in ((1, 1), (2, 1), (1, 2)):
+        for co_threads, h_threads, halves in ((1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2)):
             if shape.group // co % co_threads or shape.h // h % h_threads:
                 continue
-            tiling = ConvTiling(co, ci, h, w, co_threads, h_threads)
+            tiling = ConvTiling(co, ci, h, w, co_threads, h_threads, halves)
             use = _use(tiling, shape)
             if all(use[memory] <= config.depth(memory) for memory in use):
                 yield tiling
@@ -82,7 +83,7 @@ def _legal(shape: ConvShape, config: VtaConfig) -> Iterator[ConvTiling]:
 
 def _use(t: ConvTiling, s: ConvShape) -> dict[MemType, int]:
     """Elements of each memory that a tiling needs, all threads together."""
-    threads = t.co_threads * t.h_threads
+    threads = t.co_threads * t.h_threads * t.halves
     rows, columns = _window(t, s)
     return {
         MemType.INP: threads * _input_blocks(t, s) * rows * columns,
@@ -120,10 +121,14 @@ def _cost(t: ConvTiling, s: ConvShape, config: VtaConfig) -> tuple[float, int]:
     wgt = steps * t.co * t.ci * s.kh * s.kw * config.elem_bytes(MemType.WGT)
     out = tiles * t.co * t.h * t.w * config.elem_bytes(MemType.OUT)
     macs = s.n * s.co * s.ci * s.h * s.w * s.kh * s.kw
-    array = macs + 2 * tiles * t.co * t.h * t.w
+    threads = t.co_threads * t.h_threads * t.halves
+    # Zeroing, and requantisation unless it runs beside the next tile's products.
+    passes = 1 if config.has("overlap") and t.halves > 1 else 2
+    array = macs + passes * tiles * t.co * t.h * t.w
+    if t.halves > 1 and t.ci == s.ci:
+        wgt = s.n * s.co * s.ci * s.kh * s.kw * config.elem_bytes(MemType.WGT)
     bus = (inp + wgt + out) / bus_bytes
     started = steps * (config.dram_latency + 20) + tiles * 40
-    threads = t.co_threads * t.h_threads
     # Threads hide the shorter of the two behind the longer; without them they add up.
     time = max(array, bus) + started / threads if threads > 1 else array + bus + started
     return time, steps

@@ -44,6 +44,15 @@ class Touch:
         return np.arange(self.first, self.last + 1) if self.indices is None else self.indices
 
 
+def meet(a: Touch, b: Touch) -> bool:
+    """Whether two touches have a place in common."""
+    if a.memory != b.memory or a.last < b.first or b.last < a.first:
+        return False
+    if a.indices is None and b.indices is None:
+        return True
+    return bool(np.isin(a.places, b.places, assume_unique=True).any())
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """The DRAM side of a transfer: `count` rows of `length` bytes, `pitch` bytes apart.

@@ -46,15 +46,10 @@ def check(tasks: list[Task], placed: PlacedMicroOps, config: VtaConfig) -> list[
 def test_a_list_is_loaded_once_and_used_again() -> None:
     tasks = [gemm(range(10)), gemm(range(10, 13)), gemm(range(10))]
     placed = place_micro_ops(tasks, "uops", TINY)
-    assert check(tasks, placed, TINY) == [10, 3]
+    assert check(tasks, placed, TINY) == [13]
     assert placed.words.tolist() == list(range(13))
-    assert [type(task.insn).__name__ for task in placed.tasks] == [
-        "Load",
-        "Gemm",
-        "Load",
-        "Gemm",
-        "Gemm",
-    ]
+    names = [type(task.insn).__name__ for task in placed.tasks]
+    assert names == ["Load", "Gemm", "Gemm", "Gemm"]
 
 
 def test_a_full_ring_starts_over_and_evicts_what_it_overwrites() -> None:
@@ -62,7 +57,8 @@ def test_a_full_ring_starts_over_and_evicts_what_it_overwrites() -> None:
     tasks = [gemm(words) for words in (first, second, third, second, first)]
     placed = place_micro_ops(tasks, "uops", TINY)
     # `third` goes to the start, over `first`; `second` stays; `first` then goes over `second`.
-    assert check(tasks, placed, TINY) == [100, 100, 100, 100]
+    assert check(tasks, placed, TINY) == [200, 100, 100]
+    assert placed.words.tolist() == [*range(300), *range(100)]
     begins = [t.insn.uop_bgn for t in placed.tasks if isinstance(t.insn, Gemm)]
     assert begins == [0, 100, 0, 100, 100]
 
@@ -92,9 +88,11 @@ def test_random_streams(rng: np.random.Generator) -> None:
         tasks = [gemm(lists[int(n)]) for n in rng.integers(0, len(lists), 40)]
         placed = place_micro_ops(tasks, "uops", TINY)
         loads = check(tasks, placed, TINY)
-        assert len(loads) >= len({task.uops for task in tasks})
-        evictions += len(loads) - len({task.uops for task in tasks})
-        assert placed.words.size == len({w for task in tasks for w in task.uops})
+        words = sum(len(uops) for uops in {task.uops for task in tasks})
+        assert sum(loads) >= words
+        evictions += sum(loads) > words
+        # Only what did not fit at once is loaded in several pieces.
+        assert len(loads) == 1 or sum(loads) > DEPTH - max(len(task.uops) for task in tasks)
     assert evictions > 20
 
 

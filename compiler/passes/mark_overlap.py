@@ -1,0 +1,109 @@
+"""Hints `overlap`: which compute instructions may run beside older ones of other units.
+
+An instruction with the hint claims that it touches no entry of ACC or UOP that an older instruction
+of another unit touches in a conflicting way, back to and including the latest one without the hint
+(that one waited for all before it). The stream is walked in program order; an instruction that
+conflicts gets no hint, and what follows it need not look further back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from compiler.passes.insert_tokens import Access
+from vta_hw.spec.config import VtaConfig
+from vta_hw.spec.isa import Alu, Gemm, Instruction, Load, Stage, stage_of
+
+_MEMORIES = ("acc", "uop")
+
+
+def mark_overlap(
+    instructions: Sequence[Instruction],
+    origins: Sequence[int],
+    stream: Mapping[int, Access],
+    sizes: Mapping[str, int],
+    config: VtaConfig,
+) -> list[Instruction]:
+    """The instructions with hints wherever they are true; unchanged without the extension.
+
+    `stream` has the footprint of each instruction by its origin, `sizes` the number of entries of
+    each memory.
+    """
+    if not config.has("overlap"):
+        return list(instructions)
+    history = _History(sizes)
+    places = [
+        place
+        for place, insn in enumerate(instructions)
+        if stage_of(insn) is Stage.COMPUTE and isinstance(insn, Gemm | Alu | Load)
+    ]
+    for place in places:
+        history.add(type(instructions[place]), stream.get(origins[place]))
+    out = list(instructions)
+    for number, place in enumerate(places):
+        insn = out[place]
+        assert isinstance(insn, Gemm | Alu | Load)
+        out[place] = replace(insn, overlap=number not in history.without)
+    return out
+
+
+class _History:
+    """Per unit and memory, the number of the instruction that touched each entry last."""
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        self._sizes = sizes
+        self._reads: dict[tuple[type, str], np.ndarray] = {}
+        self._writes: dict[tuple[type, str], np.ndarray] = {}
+        self._units: list[type] = []
+        self._begin = 0  # the latest without a hint
+        self.without: set[int] = set()
+
+    def add(self, unit: type, access: Access | None) -> None:
+        """Take in the next instruction."""
+        number = len(self._units)
+        met = -1 if access is None else self._youngest(unit, access)
+        self._units.append(unit)
+        if number == 0 or (met >= self._begin and not self._begin_behind(met)):
+            self._begin = number
+            self.without.add(number)
+        if access is not None:
+            self._note(number, unit, access)
+
+    def _begin_behind(self, met: int) -> bool:
+        """Take the hint from an instruction behind a conflict that waits for its unit anyway.
+
+        Of such ones the newest: what it has to wait for is most likely done by then.
+        """
+        last = len(self._units) - 1
+        for other in range(last - 1, met, -1):
+            if self._units[other] in self._units[met + 1 : other]:
+                self._begin = other
+                self.without.add(other)
+                return True
+        return False
+
+    def _youngest(self, unit: type, access: Access) -> int:
+        """The youngest instruction of another unit that it conflicts with, or -1."""
+        tables = [(self._writes, touch) for touch in (*access.reads, *access.writes)]
+        tables += [(self._reads, touch) for touch in access.writes]
+        return max(
+            (
+                int(seen[touch.at].max())
+                for table, touch in tables
+                for (other, memory), seen in table.items()
+                if other is not unit and memory == touch.memory
+            ),
+            default=-1,
+        )
+
+    def _note(self, number: int, unit: type, access: Access) -> None:
+        for table, touches in ((self._reads, access.reads), (self._writes, access.writes)):
+            for touch in touches:
+                if touch.memory in _MEMORIES:
+                    key = (unit, touch.memory)
+                    if key not in table:
+                        table[key] = np.full(self._sizes[touch.memory], -1, np.int64)
+                    table[key][touch.at] = number

@@ -1,0 +1,103 @@
+"""Zeroing of accumulators by LOADs of padding, early enough to run beside the last tile's products.
+
+GEMM's own reset keeps the unit of the products busy. A LOAD ACC without rows, of padding alone,
+does the same in the unit for transfers, whenever ACC has a free slot. The LOADs move up behind the
+newest products before them that they do not conflict with anything in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from compiler.loop.nodes import Task
+from compiler.passes.insert_tokens import Access
+from vta_hw.spec.config import MemType, VtaConfig
+from vta_hw.spec.footprint import Touch, meet
+from vta_hw.spec.isa import PAD_MAX, Alu, Gemm, Load, MicroOp, Store, layout
+
+_REACH = 64
+"""Instructions that one may move past."""
+
+
+def zero_by_loads(tasks: Sequence[Task], config: VtaConfig) -> list[Task]:
+    """Tasks with resets of consecutive elements as LOADs; unchanged without `overlap`."""
+    if not config.has("overlap"):
+        return list(tasks)
+    out: list[Task] = []
+    for task in tasks:
+        span = _span(task, config)
+        if span is None:
+            out.append(task)
+        else:
+            out.append(replace(task, insn=_fill(*span), uops=()))
+    return out
+
+
+def _span(task: Task, config: VtaConfig) -> tuple[int, int] | None:
+    """First element and count of a reset that goes through ACC without a gap, else None."""
+    insn = task.insn
+    if not isinstance(insn, Gemm) or not insn.reset or len(task.uops) != 1:
+        return None
+    low = next(slot for slot in layout(MicroOp, config) if slot.name == "dst")
+    first = task.uops[0] >> low.low & low.mask
+    count = 1
+    for extent, step in (
+        (insn.iter_in, insn.dst_factor_in),
+        (insn.iter_out, insn.dst_factor_out),
+    ):
+        if extent > 1 and step != count:
+            return None
+        count *= extent
+    return first, count
+
+
+def _fill(first: int, count: int) -> Load:
+    """A LOAD of padding alone: rows above and below nothing."""
+    rows = next(r for r in range(2 * PAD_MAX, 0, -1) if count % r == 0)
+    above = min(rows, PAD_MAX)
+    return Load(
+        memory_type=int(MemType.ACC),
+        sram_base=first,
+        x_size=count // rows,
+        y_pad_0=above,
+        y_pad_1=rows - above,
+    )
+
+
+def hoist_zeroing(stream: Sequence[Access], config: VtaConfig) -> list[Access]:
+    """The instructions with LOADs of padding moved up, behind the products of the tile before."""
+    if not config.has("overlap"):
+        return list(stream)
+    out: list[Access] = []
+    for access in stream:
+        place = len(out)
+        if _is_zeroing(access):
+            place -= _height(access, out)
+        out.insert(place, access)
+    return out
+
+
+def _is_zeroing(access: Access) -> bool:
+    insn = access.insn
+    return isinstance(insn, Load) and insn.memory_type == MemType.ACC and not insn.y_size
+
+
+def _height(access: Access, earlier: Sequence[Access]) -> int:
+    """How many instructions it moves past: up to the newest products, or not at all."""
+    for passed in range(min(_REACH, len(earlier))):
+        other = earlier[-1 - passed]
+        if isinstance(other.insn, Gemm) or _is_zeroing(other):
+            return passed
+        if isinstance(other.insn, Alu | Store | Load) and _conflict(access, other):
+            return 0
+    return 0
+
+
+def _conflict(a: Access, b: Access) -> bool:
+    pairs = ((a.writes, b.writes), (a.writes, b.reads), (a.reads, b.writes))
+    return any(_meets(left, right) for left, right in pairs)
+
+
+def _meets(left: Sequence[Touch], right: Sequence[Touch]) -> bool:
+    return any(meet(a, b) for a in left for b in right)

@@ -1,0 +1,112 @@
+"""Zeroing by LOADs of padding: the same elements of ACC are zero, and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from compiler.loop.nodes import Task
+from compiler.passes.insert_tokens import Access
+from compiler.passes.split_products import split_products
+from compiler.passes.zero_by_loads import hoist_zeroing, zero_by_loads
+from tests.compiler.passes.shorthand import TINY
+from vta_hw.spec.config import MemType, VtaConfig
+from vta_hw.spec.footprint import Touch
+from vta_hw.spec.isa import Alu, Gemm, Load, MicroOp, Store, encode_uop
+from vta_hw.spec.semantics import Scratchpads, execute
+
+PYNQ = VtaConfig.load("pynq")
+
+
+def reset(first: int, outer: tuple[int, int], inner: tuple[int, int]) -> Task:
+    insn = Gemm(
+        reset=True,
+        uop_end=1,
+        iter_out=outer[0],
+        dst_factor_out=outer[1],
+        iter_in=inner[0],
+        dst_factor_in=inner[1],
+    )
+    return Task(insn, None, (encode_uop(MicroOp(dst=first), TINY),))
+
+
+def zeroed(task: Task, rng: np.random.Generator) -> np.ndarray:
+    """Which elements of ACC an instruction sets to zero; the others must stay."""
+    pads = Scratchpads(TINY)
+    pads.acc[:] = before = rng.integers(1, 1 << 20, pads.acc.shape)
+    pads.uop[: len(task.uops)] = task.uops
+    assert execute(task.insn, pads, np.zeros(64, np.uint8), TINY) is None
+    changed = (pads.acc != before).any(axis=(1, 2))
+    assert not pads.acc[changed].any()
+    return np.flatnonzero(changed)
+
+
+@pytest.mark.parametrize(
+    ("first", "outer", "inner"),
+    [
+        (0, (1, 0), (1, 0)),
+        (5, (1, 0), (49, 1)),
+        (3, (4, 12), (12, 1)),
+        (0, (1, 0), (97, 1)),
+        (0, (1, 0), (256, 1)),
+    ],
+)
+def test_consecutive_elements(
+    first: int, outer: tuple[int, int], inner: tuple[int, int], rng: np.random.Generator
+) -> None:
+    task = reset(first, outer, inner)
+    (made,) = zero_by_loads([task], TINY)
+    assert isinstance(made.insn, Load) and not made.insn.y_size and not made.uops
+    np.testing.assert_array_equal(zeroed(made, rng), zeroed(task, rng))
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner"), [((2, 20), (12, 1)), ((1, 0), (4, 2)), ((3, 1), (4, 1)), ((2, 0), (4, 1))]
+)
+def test_others_stay_resets(outer: tuple[int, int], inner: tuple[int, int]) -> None:
+    task = reset(0, outer, inner)
+    assert zero_by_loads([task], TINY) == [task]
+
+
+def test_products_and_other_instructions_stay() -> None:
+    tasks = [Task(Gemm(uop_end=1, iter_out=1, iter_in=4), None, (0,)), Task(Alu(uop_end=1), None)]
+    assert zero_by_loads(tasks, TINY) == tasks
+    assert zero_by_loads([reset(0, (1, 0), (8, 1))], PYNQ)[0].insn == reset(0, (1, 0), (8, 1)).insn
+
+
+def _touch(first: int, count: int) -> tuple[Touch, ...]:
+    return (Touch("acc", first, first + count - 1),)
+
+
+def _zero(first: int) -> Access:
+    return Access(Load(memory_type=int(MemType.ACC), x_size=8, y_pad_0=1), (), _touch(first, 8), 9)
+
+
+GEMM = Access(Gemm(uop_end=1), _touch(0, 8), _touch(0, 8), 0)
+ALU = Access(Alu(uop_end=1), _touch(0, 8), _touch(0, 8), 1)
+STORE = Access(Store(memory_type=4, x_size=8, y_size=1), _touch(0, 8), (), 2)
+
+
+def test_zeroing_moves_up_behind_the_products_of_the_last_tile() -> None:
+    moved = hoist_zeroing([GEMM, ALU, STORE, _zero(8)], TINY)
+    assert [access.origin for access in moved] == [0, 9, 1, 2]
+
+
+def test_zeroing_stays_where_its_elements_are_in_use() -> None:
+    stream = [GEMM, ALU, STORE, _zero(0)]
+    assert hoist_zeroing(stream, TINY) == stream
+    # Without products before it there is nothing to run beside.
+    assert [access.origin for access in hoist_zeroing([ALU, _zero(8)], TINY)] == [1, 9]
+    assert [access.origin for access in hoist_zeroing([GEMM, ALU, _zero(8)], PYNQ)] == [0, 1, 9]
+
+
+def test_long_products_are_cut_in_two(rng: np.random.Generator) -> None:
+    uops = tuple(range(5))
+    long = Task(Gemm(uop_end=5, iter_out=32, iter_in=32, dst_factor_in=1), None, uops)
+    first, second = split_products([long], TINY)
+    assert first.uops + second.uops == uops
+    assert [part.insn.uop_end for part in (first, second) if isinstance(part.insn, Gemm)] == [2, 3]
+    short = Task(Gemm(uop_end=5, iter_out=2, iter_in=2), None, uops)
+    single = Task(Gemm(uop_end=1, iter_out=99, iter_in=99), None, (0,))
+    assert split_products([short, single], TINY) == [short, single]
+    assert split_products([long], PYNQ) == [long]
