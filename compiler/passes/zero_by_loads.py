@@ -2,7 +2,7 @@
 
 GEMM's own reset keeps the unit of the products busy. A LOAD ACC without rows, of padding alone,
 does the same in the unit for transfers, whenever ACC has a free slot. The LOADs move up behind the
-newest products before them that they do not conflict with anything in between.
+newest products before them, unless something in between still uses their elements.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def _span(task: Task, config: VtaConfig) -> tuple[int, int] | None:
     insn = task.insn
     if not isinstance(insn, Gemm) or not insn.reset or len(task.uops) != 1:
         return None
-    low = next(slot for slot in layout(MicroOp, config) if slot.name == "dst")
-    first = task.uops[0] >> low.low & low.mask
+    slot = next(slot for slot in layout(MicroOp, config) if slot.name == "dst")
+    first = task.uops[0] >> slot.low & slot.mask
     count = 1
     for extent, step in (
         (insn.iter_in, insn.dst_factor_in),

@@ -176,7 +176,8 @@ class Stage:
     def double_buffer(self) -> None:
         """``for i: alloc T; T; U(T)`` -> ``alloc T[2]; for i: T[i % 2]; U(T[i % 2])``
 
-        The loop is the one of `compute_at`. A round need not wait until the last one has read T.
+        The loop is the one of `compute_at`; its rounds are counted on through the loops around it.
+        A round need not wait until the last one has read T.
         """
         self.is_double_buffered = True
 
