@@ -322,3 +322,12 @@ def test_patterns_are_shared_by_equal_loops_only(rng):
     launch = Launch(TINY, isa.encode_all(insns, TINY), image)
     assert functional_differences(launch) == []
     assert len(_program(launch).tables["patterns"]) == 6 + 1 + 4 + 7
+
+
+def test_an_order_without_its_result_is_refused() -> None:
+    config = VtaConfig.load("tiny")
+    words = np.zeros((0, 2), np.uint64)
+    with pytest.raises(
+        ProgramError, match="^an order of effects and a result come from one timing"
+    ):
+        FunctionalProgram(config, words, np.zeros(64, np.uint8), order=np.zeros(0, np.int32))

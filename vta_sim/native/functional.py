@@ -179,6 +179,10 @@ class FunctionalProgram:
         self._library = _analysis(cpu.chosen().isa)
         table = decode(words, config, bases or {})
         refuse_volatile(table, config)
+        if (order is None) != (result is None):
+            raise ProgramError(
+                "an order of effects and a result come from one timing; give both or none of them"
+            )
         if order is None or result is None:
             order, ending = self._flow(table, dram)
             result = result_of(config, words, table, ending, limit)
