@@ -33,39 +33,41 @@ def run_alu(e: Engine, insn: Insn) -> None:
 @kernel
 def run_immediate(e: Engine, insn: Insn) -> None:
     """acc[dst] := op(acc[dst], imm)."""
-    if insn.alu_opcode == AluOp.MIN:
-        loop_immediate(e, insn, AluOp.MIN)
-    elif insn.alu_opcode == AluOp.MAX:
-        loop_immediate(e, insn, AluOp.MAX)
-    elif insn.alu_opcode == AluOp.ADD:
-        loop_immediate(e, insn, AluOp.ADD)
-    elif insn.alu_opcode == AluOp.SHR:
-        loop_immediate(e, insn, AluOp.SHR)
-    elif insn.alu_opcode == AluOp.MUL:
-        loop_immediate(e, insn, AluOp.MUL)
-    elif insn.alu_opcode == AluOp.RDHM:
-        loop_immediate(e, insn, AluOp.RDHM)
-    else:
-        loop_immediate(e, insn, AluOp.RSR)
+    run_operation(e, insn, True)
 
 
 @kernel
 def run_register(e: Engine, insn: Insn) -> None:
     """acc[dst] := op(acc[dst], acc[src])."""
+    run_operation(e, insn, False)
+
+
+@inline
+def run_operation(e: Engine, insn: Insn, has_imm: bool) -> None:
+    """A loop of its own for each operation."""
     if insn.alu_opcode == AluOp.MIN:
-        loop_register(e, insn, AluOp.MIN)
+        run_loop(e, insn, AluOp.MIN, has_imm)
     elif insn.alu_opcode == AluOp.MAX:
-        loop_register(e, insn, AluOp.MAX)
+        run_loop(e, insn, AluOp.MAX, has_imm)
     elif insn.alu_opcode == AluOp.ADD:
-        loop_register(e, insn, AluOp.ADD)
+        run_loop(e, insn, AluOp.ADD, has_imm)
     elif insn.alu_opcode == AluOp.SHR:
-        loop_register(e, insn, AluOp.SHR)
+        run_loop(e, insn, AluOp.SHR, has_imm)
     elif insn.alu_opcode == AluOp.MUL:
-        loop_register(e, insn, AluOp.MUL)
+        run_loop(e, insn, AluOp.MUL, has_imm)
     elif insn.alu_opcode == AluOp.RDHM:
-        loop_register(e, insn, AluOp.RDHM)
+        run_loop(e, insn, AluOp.RDHM, has_imm)
     else:
-        loop_register(e, insn, AluOp.RSR)
+        run_loop(e, insn, AluOp.RSR, has_imm)
+
+
+@inline
+def run_loop(e: Engine, insn: Insn, op: int, has_imm: bool) -> None:
+    """All micro-ops of an instruction, one of the two forms."""
+    if has_imm:
+        loop_immediate(e, insn, op)
+    else:
+        loop_register(e, insn, op)
 
 
 @inline
