@@ -173,10 +173,8 @@ def test_latency_costs_cycles(network: str) -> None:
 
 @pytest.mark.slow
 def test_a_difference_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    def slower(config: VtaConfig, timeline: bool) -> CycleDevice:
-        return CycleDevice(
-            config.override([f"DRAM_LATENCY={config.dram_latency + 1}"]), timeline=timeline
-        )
+    def slower(config: VtaConfig, **options: Any) -> CycleDevice:
+        return CycleDevice(config.override([f"DRAM_LATENCY={config.dram_latency + 1}"]), **options)
 
     monkeypatch.setattr("tests.cosim.networks.CycleDevice", slower)
     package = compiled("digits", "default").package
