@@ -17,6 +17,7 @@ from examples.imagenet import build as builder
 from examples.imagenet import photos
 from examples.imagenet.networks import NAMES, network
 from examples.imagenet.tracer import Tracer
+from tests.networks.imagenet import needs_exact_judge
 
 # Convolutions, dense layers, additions and multiply-accumulates of the published networks.
 PUBLISHED = {
@@ -130,6 +131,7 @@ def test_quantised_form(resnet: Path):
     assert np.any(np.log2(_scales(model)) % 1)
 
 
+@needs_exact_judge
 def test_powers_of_two(resnet: Path, folder: Path):
     path = folder / "power_of_two.onnx"
     builder.build("resnet18", path, small=True, power_of_two=True)

@@ -12,6 +12,7 @@ from onnx import numpy_helper
 
 from examples.digits import data, judge, network, train
 from tests.models import DIGITS
+from tests.networks.imagenet import needs_exact_judge
 
 
 def _session(model: bytes) -> onnxruntime.InferenceSession:
@@ -86,6 +87,7 @@ def _check_quantised(path: Path) -> None:
     }
 
 
+@needs_exact_judge
 def test_quantisation(trained: list[network.Layer], digits: data.Digits, tmp_path: Path):
     path = tmp_path / "digits.onnx"
     train.quantise(train.export(trained), digits.train_images[:32], path)
