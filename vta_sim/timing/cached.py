@@ -2,7 +2,7 @@
 
 Timing depends on the instructions, on the bytes that LOAD UOP reads, on configuration, latency and
 the end of DRAM, and on where in a page the instructions lie; on nothing else. Another process times
-anew: that takes no longer than to read and check a file.
+anew.
 """
 
 from __future__ import annotations
