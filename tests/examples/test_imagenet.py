@@ -131,16 +131,24 @@ def test_quantised_form(resnet: Path):
     assert np.any(np.log2(_scales(model)) % 1)
 
 
-@needs_exact_judge
-def test_powers_of_two(resnet: Path, folder: Path):
+@pytest.fixture(scope="module")
+def coarse_resnet(folder: Path) -> Path:
     path = folder / "power_of_two.onnx"
     builder.build("resnet18", path, small=True, power_of_two=True)
-    assert not np.any(np.log2(_scales(onnx.load(path))) % 1)
-    # The arithmetic is still that of the network, though coarser.
+    return path
+
+
+def test_powers_of_two(coarse_resnet: Path):
+    assert not np.any(np.log2(_scales(onnx.load(coarse_resnet))) % 1)
+
+
+@needs_exact_judge
+def test_powers_of_two_keep_the_arithmetic(coarse_resnet: Path, resnet: Path):
+    """It is still that of the network, though coarser."""
     images = photos.crops(8, 64, seed=1)
     coarse, fine = (
         np.concatenate([judge.run({"image": image[None]})["logits"] for image in images])
-        for judge in (Judge(path), Judge(resnet))
+        for judge in (Judge(coarse_resnet), Judge(resnet))
     )
     assert np.corrcoef(coarse.ravel(), fine.ravel())[0, 1] > 0.9
 

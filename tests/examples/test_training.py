@@ -87,12 +87,20 @@ def _check_quantised(path: Path) -> None:
     }
 
 
-@needs_exact_judge
-def test_quantisation(trained: list[network.Layer], digits: data.Digits, tmp_path: Path):
+@pytest.fixture
+def quantised(trained: list[network.Layer], digits: data.Digits, tmp_path: Path) -> Path:
     path = tmp_path / "digits.onnx"
     train.quantise(train.export(trained), digits.train_images[:32], path)
-    _check_quantised(path)
-    session = _session(path.read_bytes())
+    return path
+
+
+def test_quantisation(quantised: Path):
+    _check_quantised(quantised)
+
+
+@needs_exact_judge
+def test_the_quantised_network_classifies(quantised: Path, digits: data.Digits):
+    session = _session(quantised.read_bytes())
     right = 0
     for image, label in zip(digits.test_images, digits.test_labels, strict=True):
         right += session.run(None, {"image": image[None]})[0].argmax() == label
