@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -16,7 +13,6 @@ from compiler.driver import CompileResult
 from examples.digits.judge import Judge
 from examples.imagenet import photos
 from examples.imagenet.build import build
-from tests.models import REPO
 from tests.networks.imagenet import (
     check_tallies,
     compare_layers,
@@ -27,19 +23,8 @@ from tests.networks.imagenet import (
 pytestmark = pytest.mark.slow
 CROPS = 20
 LAYER_CROPS = 4
-COMPILE_LIMIT_S = 20
-CHECK_LIMIT_S = 10
 # Other crops than those that the network was calibrated on.
 SEED = 7
-_COMPILE = """
-import sys, time
-start = time.perf_counter()
-import vta
-result = vta.compile(sys.argv[1], numerics="ort")
-for name, seconds in result.timings:
-    print(f"  {name:24}{seconds:7.3f} s")
-print(time.perf_counter() - start)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -69,26 +54,9 @@ def test_everything_quantised_runs_on_vta(compiled: CompileResult):
     assert sum(row.macs for row in package.layers) == 1_814_073_344
 
 
-def test_compiles_in_time_from_an_empty_process(model: Path):
-    run = subprocess.run(
-        [sys.executable, "-c", _COMPILE, str(model)],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=REPO,
-    )
-    *passes, seconds = run.stdout.splitlines()
-    print("\n".join(["", *passes]), f"\n  with imports: {float(seconds):.2f} s")
-    assert float(seconds) < COMPILE_LIMIT_S
-
-
 def test_no_hazards(compiled: CompileResult):
-    start = time.perf_counter()
     (report,) = vta.check(compiled.package)
-    seconds = time.perf_counter() - start
-    print(f"\n{report.instructions} instructions checked in {seconds:.2f} s")
     assert report.clean, [hazard.text for hazard in report.hazards[:3]]
-    assert seconds < CHECK_LIMIT_S
 
 
 @needs_exact_judge
