@@ -1,14 +1,11 @@
-"""Element-wise int8 operators on the accumulator: addition, clipping, change of scale.
+"""Kernels of element-wise int8 operators alone: chains of steps over chunks of a flat sequence.
 
-Operands are loaded sign-extended (ACC_8BIT), computed in int32 in place, and stored as int8. The
-packed layout of all tensors is the same, so a kernel runs over a flat sequence of elements.
+The packed layout of all tensors is the same, so that their shape does not matter.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,121 +13,17 @@ from compiler import te
 from compiler.errors import CapacityError
 from compiler.loop.expr import reads
 from compiler.topi.kernel import KernelTemplate, Packed
-from compiler.topi.requant import Requant, Requantiser
+from compiler.topi.steps import Step, StepChain, needs
 from vta_hw.spec.config import MemType, VtaConfig
-
-
-@dataclass(frozen=True)
-class Scale:
-    """A real factor as Q31 multiplier and shifts: multiplier / 2^31 * 2^(left - right)."""
-
-    multiplier: int
-    left: int
-    right: int
-
-
-@dataclass(frozen=True)
-class Add:
-    """out = clamp((lhs - z_l) * lhs_scale + (rhs - z_r) * rhs_scale), requantised.
-
-    Operands are raised by `left_shift` bits first; every scaling rounds twice (`Rounding.DOUBLE`).
-    An operand is the name of a tensor, or the number of an earlier step of the kernel.
-    """
-
-    lhs: str | int
-    rhs: str | int
-    zero_points: tuple[int, int]
-    left_shift: int
-    scales: tuple[Scale, Scale]
-    out: Requant
-
-
-@dataclass(frozen=True)
-class LinearAdd:
-    """out = clamp(((lhs * multipliers[0] + rhs * multipliers[1] + bias) >> shift) + zero_point).
-
-    Needs no extension. Operands are raw int8 values; the sums must fit in int32.
-    """
-
-    lhs: str | int
-    rhs: str | int
-    multipliers: tuple[int, int]
-    bias: int
-    shift: int
-    zero_point: int
-    clamp_min: int
-    clamp_max: int
-    is_exact: bool = True
-
-
-@dataclass(frozen=True)
-class ScaledAdd:
-    """out = lhs * multipliers[0] + rhs * multipliers[1] + bias, requantised."""
-
-    lhs: str | int
-    rhs: str | int
-    multipliers: tuple[int, int]
-    bias: int
-    out: Requantiser
-
-
-@dataclass(frozen=True)
-class Clip:
-    """out = min(max(x, least), greatest)"""
-
-    operand: str | int
-    least: int
-    greatest: int
-
-
-@dataclass(frozen=True)
-class Rescale:
-    """out = requantised x - zero_point: another scale and zero point for the same values."""
-
-    operand: str | int
-    zero_point: int
-    out: Requantiser
-
-
-Step = Add | LinearAdd | ScaledAdd | Clip | Rescale
-
-
-_LINEAR_BITS = 21
-
-
-def linear_approximation(add: Add) -> LinearAdd:
-    """`add` within one unit, without the extension `requant`."""
-
-    def factor(scale: Scale) -> float:
-        return scale.multiplier / (1 << 31) * 2.0 ** (scale.left - scale.right)
-
-    out = Scale(*(int(v[0]) for v in (add.out.multiplier, add.out.left, add.out.right)))
-    factors = [factor(x) * factor(out) * (1 << add.left_shift) for x in add.scales]
-    shift = min(30, _LINEAR_BITS - math.frexp(max(factors))[1])
-    first, second = (round(f * 2**shift) for f in factors)
-    bias = (1 << shift >> 1) - first * add.zero_points[0] - second * add.zero_points[1]
-    return LinearAdd(
-        add.lhs,
-        add.rhs,
-        (first, second),
-        bias,
-        shift,
-        add.out.zero_point,
-        add.out.clamp_min,
-        add.out.clamp_max,
-        is_exact=False,
-    )
 
 
 def check_supported(steps: Sequence[Step], config: VtaConfig) -> str | None:
     """Why VTA cannot run a chain of steps in `config`, or None if it can."""
-    loads = sum(isinstance(operand, str) for step in steps for operand in _operands(step))
-    loads += max(map(_buffers, steps)) - 1
-    vectors = sum(len(_vectors(step, config)) for step in steps)
+    tiles, vectors = needs(steps, config)
     depth = config.depth(MemType.ACC)
-    if loads + vectors > depth:
+    if tiles + vectors > depth:
         return (
-            f"{loads} operands and {vectors} parameter vectors need as many elements of 'acc', "
+            f"{tiles} operands and {vectors} parameter vectors need as many elements of 'acc', "
             f"config {config.name!r} has {depth}"
         )
     return None
@@ -139,195 +32,39 @@ def check_supported(steps: Sequence[Step], config: VtaConfig) -> str | None:
 def elementwise(
     name: str, out: Packed, steps: Sequence[Step], inputs: Sequence[str], config: VtaConfig
 ) -> KernelTemplate:
-    """A chain of element-wise steps; the last one's result is `out`."""
-    builder = _Builder(name, out, steps, inputs, config)
-    for step in steps:
-        builder.add(step)
-    return builder.finish()
+    """A chain of element-wise steps; the last one's result is `out`.
 
-
-def _buffers(step: Step) -> int:
-    """ACC tiles that the requantisation of a step has in use at once."""
-    return step.out.buffers if isinstance(step, ScaledAdd | Rescale) else 1
-
-
-def _operands(step: Step) -> tuple[str | int, ...]:
-    if isinstance(step, Add | LinearAdd | ScaledAdd):
-        return step.lhs, step.rhs
-    return (step.operand,)
-
-
-def _vectors(step: Step, config: VtaConfig) -> np.ndarray:
-    """Parameter vectors of a step, int32 [count, batch, block], in the order it uses them."""
-
-    def same(value: int) -> np.ndarray:
-        return np.full((1, config.batch, config.block_out), value, np.int32)
-
-    def requant(out: Requantiser, bias: int) -> np.ndarray:
-        return out.parameters(np.full(config.block_out, bias, np.int64), config)[0]
-
-    match step:
-        case Add(scales=scales, out=out):
-            return np.concatenate([*(same(x.multiplier) for x in scales), requant(out, 0)])
-        case LinearAdd(multipliers=multipliers, bias=bias):
-            return np.concatenate([same(value) for value in (*multipliers, bias)])
-        case ScaledAdd(multipliers=multipliers, bias=bias, out=out):
-            return np.concatenate([*map(same, multipliers), requant(out, bias)])
-        case Rescale(zero_point=zero_point, out=out):
-            return requant(out, -zero_point)
-        case Clip():
-            return np.zeros((0, config.batch, config.block_out), np.int32)
-
-
-def _is_exact(step: Step) -> bool:
-    match step:
-        case LinearAdd(is_exact=exact):
-            return exact
-        case ScaledAdd(out=out) | Rescale(out=out):
-            return out.is_exact
-    return True
-
-
-class _Builder:
-    def __init__(
-        self,
-        name: str,
-        out: Packed,
-        steps: Sequence[Step],
-        inputs: Sequence[str],
-        config: VtaConfig,
-    ) -> None:
-        self.name, self.out, self.steps, self.config = name, out, steps, config
-        shape = out.shape(config)
-        self.shape = (int(np.prod(shape[:4])), *shape[4:])
-        self.inputs = {n: te.placeholder(self.shape, "int8", n) for n in inputs}
-        self.loads: list[te.Tensor] = []
-        self.results: list[te.Tensor] = []
-        self.stages: list[te.Tensor] = []
-        self.vectors = np.concatenate([_vectors(step, config) for step in steps])
-        self.params = te.placeholder(self.vectors.shape, "int32", f"{name}.params")
-        self.used = 0
-        self.buffers = max(map(_buffers, steps))
-        self.is_exact = all(_is_exact(step) for step in steps)
-
-    def add(self, step: Step) -> None:
-        """Append one step's stages."""
-        match step:
-            case Add():
-                self._add(step)
-            case LinearAdd():
-                self._linear_add(step)
-            case ScaledAdd():
-                first, second = self._take(2)
-                total = self._weighted(step, first, second)
-                self._requantised(self._stage(total, "sum"), step.out)
-            case Clip(operand, least, greatest):
-                x = self._operand(operand)
-                self._stage(lambda *at: _clamp(x(*at), least, greatest), "clip")
-            case Rescale(operand, _, out):
-                self._requantised(self._operand(operand), out)
-        self.results.append(self.stages[-1])
-
-    def _take(self, count: int) -> list[int]:
-        """The next parameter vectors, in the order of `_vectors`."""
-        self.used += count
-        return list(range(self.used - count, self.used))
-
-    def _add(self, step: Add) -> None:
-        first, second = self._take(2)
-        lhs = self._scaled(step, 0, step.lhs, first)
-        rhs = self._scaled(step, 1, step.rhs, second)
-        total = self._stage(lambda *at: lhs(*at) + rhs(*at), "sum")
-        self._requantised(total, step.out)
-
-    def _linear_add(self, step: LinearAdd) -> None:
-        first, second, bias = self._take(3)
-        params, weighted = self.params, self._weighted(step, first, second)
-
-        def total(e: te.Var, b: te.Var, o: te.Var) -> te.Expr:
-            value = weighted(e, b, o) + params(bias, b, o)
-            value = te.call("shr", value, te.Const(step.shift)) + step.zero_point
-            return _clamp(value, step.clamp_min, step.clamp_max)
-
-        self._stage(total, "sum")
-
-    def _weighted(
-        self, step: LinearAdd | ScaledAdd, first: int, second: int
-    ) -> Callable[..., te.Expr]:
-        """The operands times parameter vectors `first` and `second`, added."""
-        params = self.params
-        lhs, rhs = self._operand(step.lhs), self._operand(step.rhs)
-        scaled = self._stage(lambda e, b, o: rhs(e, b, o) * params(second, b, o), "scaled")
-        return lambda e, b, o: lhs(e, b, o) * params(first, b, o) + scaled(e, b, o)
-
-    def _requantised(self, x: te.Tensor, out: Requantiser) -> None:
-        no_bias = np.zeros(self.config.block_out, np.int64)
-        vectors = self._take(out.parameters(no_bias, self.config).shape[1])
-        params = self.params
-        self.stages.append(out.stages(x, lambda v, e, b, o: params(vectors[v], b, o)))
-
-    def _operand(self, operand: str | int) -> te.Tensor:
-        if isinstance(operand, int):
-            return self.results[operand]
-        source = self.inputs[operand]
-        load = te.compute(
-            self.shape,
-            lambda e, b, o: source(e, b, o).astype("int32"),
-            f"{self.name}.in{len(self.loads)}",
-        )
-        self.loads.append(load)
-        return load
-
-    def _scaled(self, step: Add, side: int, operand: str | int, at: int) -> te.Tensor:
-        x, scale, zero = self._operand(operand), step.scales[side], step.zero_points[side]
-        params = self.params
-        raised = step.left_shift + scale.left
-
-        def element(e: te.Var, b: te.Var, o: te.Var) -> te.Expr:
-            value = te.call("shr", x(e, b, o) - zero, te.Const(-raised))
-            value = te.call("rdhm", value, params(at, b, o))
-            return te.call("rsr", value, te.Const(scale.right)) if scale.right else value
-
-        return self._stage(element, f"scaled{side}")
-
-    def _stage(self, element: Callable[..., te.Expr], suffix: str) -> te.Tensor:
-        name = f"{self.name}.{len(self.stages)}.{suffix}"
-        self.stages.append(te.compute(self.shape, element, name))
-        return self.stages[-1]
-
-    def finish(self) -> KernelTemplate:
-        """Schedule: chunks of elements, two virtual threads where the chunks pair up."""
-        last = self.stages[-1]
-        out = te.compute(self.shape, lambda e, b, o: last(e, b, o).astype("int8"), self.out.name)
-        s = te.Schedule(out)
-        depth = self.config.depth(MemType.ACC)
-        tiles = len(self.loads) + self.buffers - 1
-        chunk, threads = _chunk(self.shape[0], tiles, self.params.shape[0], depth)
-        if not chunk:
-            raise CapacityError(f"kernel {self.name!r}: {check_supported(self.steps, self.config)}")
-        e, b, o = s[out].axes
-        e_o, e_i = s[out].split(e, chunk)
-        thread, e_o = s[out].split(e_o, nparts=threads)
-        s[out].reorder(thread, e_o, e_i, b, o)
-        s[out].vthread(thread)
-        for stage in s.stages[:-1]:
-            stage.set_scope("acc")
-            stage.compute_at(s[out], e_o)
-        constants, params = {}, []
-        if len(self.vectors):
-            readers = [
-                t.tensor for t in s.stages if any(r.source is self.params for r in reads(t.body))
-            ]
-            s.cache_read(self.params, "acc", readers)
-            constants = {self.params.name: self.vectors}
-            params = [self.params]
-        order = (*self.inputs.values(), *params, out)
-        knobs = {"tile": chunk, "threads": threads}
-        return KernelTemplate(self.name, s, order, constants, 0, knobs, self.is_exact)
-
-
-def _clamp(value: te.Expr, least: int, greatest: int) -> te.Expr:
-    return te.minimum(te.maximum(value, least), greatest)
+    Scheduled by chunks of elements, with two virtual threads where the chunks pair up.
+    """
+    shape = out.shape(config)
+    flat = (int(np.prod(shape[:4])), *shape[4:])
+    chain = StepChain(name, flat, steps, inputs, config)
+    last = chain.last
+    result = te.compute(flat, lambda e, b, o: last(e, b, o).astype("int8"), out.name)
+    s = te.Schedule(result)
+    tiles, vectors = needs(steps, config)
+    chunk, threads = _chunk(flat[0], tiles, vectors, config.depth(MemType.ACC))
+    if not chunk:
+        raise CapacityError(f"kernel {name!r}: {check_supported(steps, config)}")
+    e, b, o = s[result].axes
+    e_o, e_i = s[result].split(e, chunk)
+    thread, e_o = s[result].split(e_o, nparts=threads)
+    s[result].reorder(thread, e_o, e_i, b, o)
+    s[result].vthread(thread)
+    for stage in s.stages[:-1]:
+        stage.set_scope("acc")
+        stage.compute_at(s[result], e_o)
+    constants, params = {}, []
+    if vectors:
+        readers = [
+            t.tensor for t in s.stages if any(r.source is chain.params for r in reads(t.body))
+        ]
+        s.cache_read(chain.params, "acc", readers)
+        constants = {chain.params.name: chain.vectors}
+        params = [chain.params]
+    order = (*chain.inputs.values(), *params, result)
+    knobs = {"tile": chunk, "threads": threads}
+    return KernelTemplate(name, s, order, constants, 0, knobs, chain.is_exact)
 
 
 def _chunk(count: int, loads: int, vectors: int, depth: int) -> tuple[int, int]:

@@ -12,7 +12,13 @@ from compiler.graph.ir import Graph, Node, TensorType
 from compiler.topi import conv2d as conv
 from compiler.topi import pool
 from compiler.topi.conv2d import Conv2d
-from compiler.topi.elementwise import (
+from compiler.topi.elementwise import check_supported as check_elementwise
+from compiler.topi.elementwise import elementwise
+from compiler.topi.kernel import KernelTemplate, Packed
+from compiler.topi.pool import Pool, Rescaled
+from compiler.topi.requant import Requant
+from compiler.topi.requant_plain import requantiser
+from compiler.topi.steps import (
     Add,
     Clip,
     LinearAdd,
@@ -20,14 +26,8 @@ from compiler.topi.elementwise import (
     Scale,
     ScaledAdd,
     Step,
-    elementwise,
     linear_approximation,
 )
-from compiler.topi.elementwise import check_supported as check_elementwise
-from compiler.topi.kernel import KernelTemplate, Packed
-from compiler.topi.pool import Pool, Rescaled
-from compiler.topi.requant import Requant
-from compiler.topi.requant_plain import requantiser
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.isa import Rounding
 

@@ -27,10 +27,11 @@ from compiler.passes.reuse_in_place import reuse_in_place
 from compiler.passes.tensorize import tensorize
 from compiler.topi.conv2d import Conv2d, conv2d
 from compiler.topi.conv2d_tiling import ConvTiling
-from compiler.topi.elementwise import Add, Clip, Scale, Step, elementwise
+from compiler.topi.elementwise import elementwise
 from compiler.topi.kernel import KernelTemplate, Packed
 from compiler.topi.pool import Pool, pool2d
 from compiler.topi.requant import Requant
+from compiler.topi.steps import Add, Clip, Scale, Step
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.isa import Rounding
 
