@@ -75,7 +75,7 @@ def compile_graph(
             graph = step(graph)
         _dump(context, name, graph)
     with context.step("fuse"):
-        kernels = fuse(graph)
+        kernels = fuse(graph, lambda k: _reject(k, graph, context.config) is None)
     context.dump("graph", "fuse", lambda: _kernels_text(kernels))
     with context.step("partition"):
         placed = partition(graph, kernels, lambda k: _reject(k, graph, context.config))

@@ -4,7 +4,8 @@ Every operator belongs to one of four classes, and the classes say what may join
 
 - *injective*: each result element comes from single elements of the operands; chains of them fuse.
 - *reduction*: combines many elements; clipping that follows joins it.
-- *complex-out-fusable*: convolution and dense; the requantisation and clipping that follow join it.
+- *complex-out-fusable*: convolution and dense; the requantisation and clipping that follow join it,
+  and so do additions and what follows them, where the caller accepts the kernel.
 - *opaque*: stands alone.
 
 A tensor that the graph returns, or that several nodes read, ends its kernel.
@@ -12,7 +13,7 @@ A tensor that the graph returns, or that several nodes read, ends its kernel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -50,8 +51,10 @@ PATTERN: Mapping[str, Pattern] = {
 # A reshape moves no data, and float32 marks the border of the quantised part: neither has anything
 # to gain from sharing a kernel.
 _ALONE = frozenset({"reshape", "quantize", "dequantize"})
-# What a convolution or pooling kernel can end with: it has one set of parameters, not two.
+# What every convolution or pooling kernel can end with.
 _ENDINGS = frozenset({"requantize", "clip"})
+# What may follow in a convolution's kernel, if there is room for its operands and parameters.
+_FOLLOWERS = frozenset({"add", "clip", "rescale"})
 
 
 CHAIN_MAX = 8
@@ -74,10 +77,13 @@ class Kernel:
         return PATTERN[self.anchor.op]
 
 
-def fuse(graph: Graph) -> tuple[Kernel, ...]:
+def fuse(
+    graph: Graph, accepts: Callable[[Kernel], bool] = lambda kernel: True
+) -> tuple[Kernel, ...]:
     """The graph's nodes as kernels, in topological order, each node in exactly one.
 
-    `inputs` of a kernel are the tensors it reads from others, without constants.
+    `inputs` of a kernel are the tensors it reads from others, without constants. `accepts` decides
+    whether a convolution's kernel may end with more than its own requantisation.
     """
     groups: list[list[Node]] = []
     home: dict[str, int] = {}
@@ -87,7 +93,7 @@ def fuse(graph: Graph) -> tuple[Kernel, ...]:
                 f"node {node.name!r} ({node.op}) has no fusion class; lower the graph with "
                 "lower_qnn first"
             )
-        index = _joined(graph, node, groups, home)
+        index = _joined(graph, node, groups, home, accepts)
         if index is None:
             index = len(groups)
             groups.append([])
@@ -100,27 +106,53 @@ def fuse(graph: Graph) -> tuple[Kernel, ...]:
 
 
 def _joined(
-    graph: Graph, node: Node, groups: list[list[Node]], home: Mapping[str, int]
+    graph: Graph,
+    node: Node,
+    groups: list[list[Node]],
+    home: Mapping[str, int],
+    accepts: Callable[[Kernel], bool],
 ) -> int | None:
     """The group that a node extends, or None if it begins one."""
     if PATTERN[node.op] is not Pattern.INJECTIVE or node.op in _ALONE:
         return None
+    open_ = [home[name] for name in _producers(graph, node, groups, home)]
+    # The longer the sums, the better they hide what follows them.
+    for index in sorted(open_, key=lambda index: -_terms(graph, groups[index][0])):
+        nodes = groups[index]
+        match PATTERN[nodes[0].op]:
+            case Pattern.COMPLEX | Pattern.REDUCTION if node.op in _ENDINGS and all(
+                other.op in _ENDINGS for other in nodes[1:]
+            ):
+                return index
+            case Pattern.COMPLEX if node.op in _FOLLOWERS and len(nodes) < CHAIN_MAX:
+                if accepts(_kernel(graph, [*nodes, node])):
+                    return index
+            case Pattern.INJECTIVE if len(nodes) < CHAIN_MAX:
+                return index
+    return None
+
+
+def _producers(
+    graph: Graph, node: Node, groups: list[list[Node]], home: Mapping[str, int]
+) -> list[str]:
+    """Names of the nodes, last of their groups, whose results only this node reads."""
     operands = [name for name in node.inputs if not graph.tensors[name].is_constant]
+    out = []
     for name in operands:
         producer = graph.producer(name)
         if producer is None or name in graph.outputs or len(graph.consumers(name)) != 1:
             continue
         if operands.count(name) > 1:  # works in place: a value can be consumed only once
             continue
-        nodes = groups[home[producer.name]]
-        if producer is not nodes[-1] or producer.op in _ALONE:
-            continue
-        match PATTERN[nodes[0].op]:
-            case Pattern.COMPLEX | Pattern.REDUCTION if node.op in _ENDINGS:
-                return home[producer.name]
-            case Pattern.INJECTIVE if len(nodes) < CHAIN_MAX:
-                return home[producer.name]
-    return None
+        if producer is groups[home[producer.name]][-1] and producer.op not in _ALONE:
+            out.append(producer.name)
+    return out
+
+
+def _terms(graph: Graph, anchor: Node) -> int:
+    """Products in each sum of a convolution; 0 for other operators."""
+    weights = graph.tensors[anchor.inputs[1]].data if anchor.op in ("conv2d", "dense") else None
+    return 0 if weights is None else weights[0].size
 
 
 def _kernel(graph: Graph, nodes: list[Node]) -> Kernel:

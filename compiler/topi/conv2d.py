@@ -21,6 +21,7 @@ from compiler.topi.gemm_intrin import gemm_intrin
 from compiler.topi.grouped_weights import GroupedWeights, group_weights
 from compiler.topi.kernel import KernelTemplate, Packed
 from compiler.topi.requant import Requantiser
+from compiler.topi.steps import Step, StepChain, needs
 from vta_hw.spec.config import VtaConfig
 
 
@@ -28,7 +29,8 @@ from vta_hw.spec.config import VtaConfig
 class Conv2d:
     """A convolution: weights [O, I/groups, KH, KW] int8, bias [O] int32, two activations.
 
-    pads = (top, left, bottom, right).
+    pads = (top, left, bottom, right). `steps` follow the requantisation while its results are in
+    ACC: operand 0 is those results, `others` names the operands from outside.
     """
 
     data: Packed
@@ -40,6 +42,8 @@ class Conv2d:
     zero_point: int
     requant: Requantiser
     groups: int = 1
+    steps: tuple[Step, ...] = ()
+    others: tuple[str, ...] = ()
 
     @property
     def kernel(self) -> tuple[int, int]:
@@ -73,22 +77,29 @@ def conv2d(
     ) -> te.Expr:
         return params(co, rows.index(h), columns.index(w), part, b, o)
 
-    req = conv.requant.stages(acc, parameter)
+    last = req = conv.requant.stages(acc, parameter)
+    operands, constants = [data, wgt, params], {wgt.name: weights, params.name: parameters}
+    exact, fixed = conv.requant.is_exact, None
+    if conv.steps:
+        shape = conv.out.shape(config)
+        others = {n: te.placeholder(shape, "int8", n) for n in conv.others if n != data.name}
+        inputs = {data.name: data, **others}
+        chain = StepChain(f"{name}.tail", shape, conv.steps, inputs, config, (req,))
+        last, exact = chain.last, exact and chain.is_exact
+        operands += others.values()
+        if len(chain.vectors):
+            fixed = chain.params
+            operands.append(fixed)
+            constants[fixed.name] = chain.vectors
     out = te.compute(
         conv.out.shape(config),
-        lambda n, co, h, w, b, o: req(n, co, h, w, b, o).astype("int8"),
+        lambda n, co, h, w, b, o: last(n, co, h, w, b, o).astype("int8"),
         conv.out.name,
     )
-    schedule = _schedule(out, acc, padded, wgt, params, tiling, blocks, config)
-    constants = {wgt.name: weights, params.name: parameters}
+    roles = _Roles(out, acc, padded, wgt, params, fixed)
+    schedule = _schedule(roles, tiling, blocks, config)
     return KernelTemplate(
-        name,
-        schedule,
-        (data, wgt, params, out),
-        constants,
-        conv.macs,
-        tiling.knobs(),
-        conv.requant.is_exact,
+        name, schedule, (*operands, out), constants, conv.macs, tiling.knobs(), exact
     )
 
 
@@ -150,21 +161,38 @@ def _accumulate(
     return te.compute(conv.out.shape(config), element, f"{conv.out.name}.acc")
 
 
+@dataclass(frozen=True)
+class _Roles:
+    """The tensors that the schedule places; `fixed` has the parameters of the steps, if any."""
+
+    out: te.Tensor
+    acc: te.Tensor
+    padded: te.Tensor
+    wgt: te.Tensor
+    params: te.Tensor
+    fixed: te.Tensor | None
+
+
+def _cached(s: te.Schedule, params: te.Tensor) -> te.Tensor:
+    """Parameters in ACC, for all that reads them."""
+    readers = [stage.tensor for stage in s.stages if _reads(stage.body, params)]
+    return s.cache_read(params, "acc", readers)
+
+
+def _reads(body: te.Expr | None, tensor: te.Tensor) -> bool:
+    return body is not None and any(read.source is tensor for read in reads(body))
+
+
 def _schedule(
-    out: te.Tensor,
-    acc: te.Tensor,
-    padded: te.Tensor,
-    wgt: te.Tensor,
-    params: te.Tensor,
-    tiling: ConvTiling,
-    blocks: GroupedWeights,
-    config: VtaConfig,
+    roles: _Roles, tiling: ConvTiling, blocks: GroupedWeights, config: VtaConfig
 ) -> te.Schedule:
+    out, acc, padded, wgt = roles.out, roles.acc, roles.padded, roles.wgt
     s = te.Schedule(out)
+    tail = [stage for stage in s.stages if stage.tensor not in (out, acc, padded)]
     wgt_cache = s.cache_read(wgt, "wgt", [acc])
-    tail = s.stages[s.stages.index(s[acc]) + 1 : -1]  # from the accumulators to the result
-    readers = [t.tensor for t in tail if any(r.source is params for r in reads(t.body))]
-    param_cache = s.cache_read(params, "acc", readers)
+    param_cache = _cached(s, roles.params)
+    if roles.fixed is not None:
+        _cached(s, roles.fixed)
     s[acc].set_scope("acc")
     s[padded].set_scope("inp")
 
@@ -209,6 +237,7 @@ def _tiling_shape(
     conv: Conv2d, blocks: GroupedWeights, parameters: np.ndarray, config: VtaConfig
 ) -> ConvShape:
     n, co, h, w, _, _ = conv.out.shape(config)
+    tiles, vectors = needs(conv.steps, config)
     return ConvShape(
         n=n,
         ci=blocks.in_blocks,
@@ -220,7 +249,8 @@ def _tiling_shape(
         sh=conv.strides[0],
         sw=conv.strides[1],
         params=parameters[0].size // (config.batch * config.block_out),
-        buffers=conv.requant.buffers,
+        buffers=conv.requant.buffers + tiles,
+        fixed=vectors,
         group=blocks.out_blocks,
         is_diagonal=blocks.is_diagonal,
     )

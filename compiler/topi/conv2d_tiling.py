@@ -34,7 +34,7 @@ class ConvShape:
     """What a tiling depends on: extents in blocks, window, strides.
 
     `params` and `buffers` are what the requantisation needs in ACC: parameter vectors per output
-    block, and tiles of accumulators in use at once. `group` and `is_diagonal`: see GroupedWeights.
+    block, and tiles of accumulators in use at once; `fixed` vectors serve all blocks. `group` and `is_diagonal`: see GroupedWeights.
     """
 
     n: int
@@ -48,6 +48,7 @@ class ConvShape:
     sw: int
     params: int
     buffers: int
+    fixed: int
     group: int
     is_diagonal: bool
 
@@ -88,7 +89,7 @@ def _use(t: ConvTiling, s: ConvShape) -> dict[MemType, int]:
     return {
         MemType.INP: threads * _input_blocks(t, s) * rows * columns,
         MemType.WGT: threads * t.co * t.ci * s.kh * s.kw,
-        MemType.ACC: threads * t.co * (s.buffers * t.h * t.w + s.params),
+        MemType.ACC: threads * t.co * (s.buffers * t.h * t.w + s.params) + s.fixed,
         # Micro-ops that the two instruction loops leave; threads have lists of their own.
         MemType.UOP: threads * _micro_ops(t, s) + t.co * threads,
     }

@@ -38,7 +38,8 @@ def elementwise(
     """
     shape = out.shape(config)
     flat = (int(np.prod(shape[:4])), *shape[4:])
-    chain = StepChain(name, flat, steps, inputs, config)
+    operands = {n: te.placeholder(flat, "int8", n) for n in inputs}
+    chain = StepChain(name, flat, steps, operands, config)
     last = chain.last
     result = te.compute(flat, lambda e, b, o: last(e, b, o).astype("int8"), out.name)
     s = te.Schedule(result)
@@ -62,7 +63,7 @@ def elementwise(
         s.cache_read(chain.params, "acc", readers)
         constants = {chain.params.name: chain.vectors}
         params = [chain.params]
-    order = (*chain.inputs.values(), *params, result)
+    order = (*operands.values(), *params, result)
     knobs = {"tile": chunk, "threads": threads}
     return KernelTemplate(name, s, order, constants, 0, knobs, chain.is_exact)
 

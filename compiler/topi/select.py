@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,17 +73,17 @@ def _unpackable(type_: TensorType) -> str | None:
     return None
 
 
-def _tail(kernel: Kernel, expected: str) -> tuple[Node, int, int] | str:
-    """The `expected` node after the anchor and the clip bounds that follow it."""
+def _tail(kernel: Kernel, expected: str) -> tuple[Node, int, int, tuple[Node, ...]] | str:
+    """The `expected` node after the anchor, the clip bounds that follow it, and what is left."""
     nodes = kernel.nodes[1:]
     if not nodes or nodes[0].op != expected:
         return f"{kernel.anchor.op!r} without {expected!r} gives no int8 result"
     low, high = -128, 127
-    for node in nodes[1:]:
+    for count, node in enumerate(nodes[1:], start=1):
         if node.op != "clip":
-            return f"{node.op!r} cannot follow {expected!r} in one kernel"
+            return nodes[0], low, high, nodes[count:]
         low, high = max(low, node.attrs["min"]), min(high, node.attrs["max"])
-    return nodes[0], low, high
+    return nodes[0], low, high, ()
 
 
 def _requant(attrs: Any, low: int, high: int) -> Requant:
@@ -119,6 +119,10 @@ def _conv(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:
         groups = int(node.attrs["groups"])
     else:
         weights = weights[:, :, None, None]
+    requantize, low, high, rest = tail
+    steps = _steps(rest, kernel, graph, config)
+    if isinstance(steps, str):
+        return steps
     spec = Conv2d(
         packed(node.inputs[0], graph.type_of(node.inputs[0])),
         packed(kernel.outputs[0], graph.type_of(kernel.outputs[0])),
@@ -127,8 +131,10 @@ def _conv(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:
         strides,
         pads,
         _zero_point(graph, node.inputs[0]),
-        requantiser(_requant(tail[0].attrs, tail[1], tail[2]), config),
+        requantiser(_requant(requantize.attrs, low, high), config),
         groups,
+        tuple(steps),
+        tuple(device_name(name) for name in kernel.inputs),
     )
     return conv.check_supported(spec, config) or (lambda: conv.conv2d(node.name, spec, config))
 
@@ -165,35 +171,54 @@ def _rescaled(node: Node) -> Rescaled | None:
 
 
 def _elementwise(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:
-    places: dict[str, int] = {}
-    steps: list[Step] = []
-    for node in kernel.nodes:
-        if any(graph.tensors[name].is_constant for name in node.inputs):
-            return f"{node.op!r} with a constant operand is not supported on VTA"
-        operands = [places.get(name, device_name(name)) for name in node.inputs]
-        if node.op == "add" and node.attrs["mode"] == "xnnpack":
-            steps.append(_linear_add(node, operands))
-        elif node.op == "add" and node.attrs["mode"] == "scaled":
-            steps.append(_scaled_add(node, operands, config))
-        elif node.op == "add":
-            step = _add(node, graph, operands)
-            steps.append(step if config.has("requant") else linear_approximation(step))
-        elif node.op == "rescale":
-            out = requantiser(_requant(node.attrs, -128, 127), config)
-            steps.append(Rescale(operands[0], int(node.attrs["in_zero_point"]), out))
-        elif node.op == "clip":
-            steps.append(Clip(operands[0], int(node.attrs["min"]), int(node.attrs["max"])))
-        else:
-            return f"VTA has no operator {node.op!r}"
-        places[node.outputs[0]] = len(steps) - 1
-    shapes = {graph.type_of(n).shape for n in (*kernel.inputs, *kernel.outputs)}
-    if len(shapes) > 1:
-        return f"operands of different shapes {sorted(map(list, shapes))} are not broadcast"
+    steps = _steps(kernel.nodes, kernel, graph, config)
+    if isinstance(steps, str):
+        return steps
     result = packed(kernel.outputs[0], graph.type_of(kernel.outputs[0]))
     inputs = [device_name(name) for name in kernel.inputs]
     return check_elementwise(steps, config) or (
         lambda: elementwise(kernel.anchor.name, result, steps, inputs, config)
     )
+
+
+def _steps(
+    nodes: Sequence[Node], kernel: Kernel, graph: Graph, config: VtaConfig
+) -> list[Step] | str:
+    """The last nodes of a kernel as steps; where others stand before them, their result is 0."""
+    places: dict[str, int] = {}
+    if len(nodes) < len(kernel.nodes):
+        places[kernel.nodes[-1 - len(nodes)].outputs[0]] = 0
+    shapes = {graph.type_of(name).shape for node in nodes for name in (*node.inputs, *node.outputs)}
+    steps: list[Step] = []
+    for node in nodes:
+        if any(graph.tensors[name].is_constant for name in node.inputs):
+            return f"{node.op!r} with a constant operand is not supported on VTA"
+        operands = [places.get(name, device_name(name)) for name in node.inputs]
+        step = _step(node, operands, graph, config)
+        if isinstance(step, str):
+            return step
+        places[node.outputs[0]] = len(places)
+        steps.append(step)
+    if len(shapes) > 1:
+        return f"operands of different shapes {sorted(map(list, shapes))} are not broadcast"
+    return steps
+
+
+def _step(node: Node, operands: list[str | int], graph: Graph, config: VtaConfig) -> Step | str:
+    match node.op:
+        case "add" if node.attrs["mode"] == "xnnpack":
+            return _linear_add(node, operands)
+        case "add" if node.attrs["mode"] == "scaled":
+            return _scaled_add(node, operands, config)
+        case "add":
+            step = _add(node, graph, operands)
+            return step if config.has("requant") else linear_approximation(step)
+        case "rescale":
+            out = requantiser(_requant(node.attrs, -128, 127), config)
+            return Rescale(operands[0], int(node.attrs["in_zero_point"]), out)
+        case "clip":
+            return Clip(operands[0], int(node.attrs["min"]), int(node.attrs["max"]))
+    return f"VTA has no operator {node.op!r}"
 
 
 def _add(node: Node, graph: Graph, operands: list[str | int]) -> Add:

@@ -6,7 +6,7 @@ Operands are loaded sign-extended (ACC_8BIT) and computed in int32 in place.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -173,8 +173,8 @@ def _is_exact(step: Step) -> bool:
 class StepChain:
     """The tensors of a chain of steps over results of `shape`; `last` has the chain's result.
 
-    `names` are the operands from outside, `start` the results that the steps find: operand 0 is the
-    first of them. Parameter vectors are read from the placeholder `params`, if there are any.
+    `inputs` has the operands from outside by name, `start` the results that the steps find: operand
+    0 is the first of them. Parameter vectors, if any, are read from the placeholder `params`.
     """
 
     def __init__(
@@ -182,12 +182,12 @@ class StepChain:
         name: str,
         shape: tuple[int, ...],
         steps: Sequence[Step],
-        names: Sequence[str],
+        inputs: Mapping[str, te.Tensor],
         config: VtaConfig,
         start: Sequence[te.Tensor] = (),
     ) -> None:
         self.name, self.shape, self.config = name, shape, config
-        self.inputs = {n: te.placeholder(shape, "int8", n) for n in names}
+        self.inputs = inputs
         self.loads: list[te.Tensor] = []
         self.results = list(start)
         self.stages: list[te.Tensor] = []
