@@ -11,6 +11,7 @@ from compiler.context import CompileContext
 from compiler.loop.nodes import Task
 from compiler.loop.task_text import task_text
 from compiler.passes.insert_tokens import NO_INSTRUCTION, Access, insert_tokens
+from compiler.passes.interleave_tails import interleave_tails
 from compiler.passes.mark_overlap import mark_overlap
 from compiler.passes.place_micro_ops import place_micro_ops
 from compiler.passes.split_products import split_products
@@ -69,7 +70,8 @@ def emit_region(
             for m in (MemType.INP, MemType.WGT, MemType.ACC, MemType.UOP)
         }
         sizes["dram"] = -(-arena // _unit(config)) + 1
-        instructions, origins = insert_tokens(hoist_zeroing(stream, config), sizes)
+        ordered = hoist_zeroing(interleave_tails(stream, config), config)
+        instructions, origins = insert_tokens(ordered, sizes)
     _dump_stream(context, name, "insert_tokens", instructions)
     with context.step("mark_overlap"):
         accesses = {access.origin: access for access in stream}

@@ -39,12 +39,16 @@ _ids = itertools.count()
 
 @dataclass(frozen=True, eq=False)
 class Buffer:
-    """Storage of a tensor. `scope`: dram, inp, wgt, acc or host (temporary of a host function)."""
+    """Storage of a tensor. `scope`: dram, inp, wgt, acc or host (temporary of a host function).
+
+    A double-buffered one has its two halves as first axis; they need not be neighbours.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     scope: str = "dram"
+    is_double: bool = False
     uid: int = field(default_factory=lambda: next(_ids))
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from compiler.loop.nodes import Buffer
 from vta_hw.spec.config import MemType, VtaConfig
 
@@ -24,3 +26,28 @@ def elements(buffer: Buffer) -> int:
     for size in buffer.shape[:-2]:
         count *= size
     return count
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a buffer is in its memory: its first element, and that of its second half, if any."""
+
+    first: int
+    second: int | None = None
+
+    def steps(self, buffer: Buffer) -> list[int]:
+        """The distance in elements that each axis moves by, without those of the element."""
+        out, step = list[int](), 1
+        for size in reversed(buffer.shape[:-2]):
+            out.insert(0, step)
+            step *= size
+        if self.second is not None:
+            out[0] = self.second - self.first
+        return out
+
+    def spans(self, buffer: Buffer) -> list[range]:
+        """The elements that the buffer takes."""
+        count = elements(buffer)
+        if self.second is None:
+            return [range(self.first, self.first + count)]
+        return [range(at, at + count // 2) for at in (self.first, self.second)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from compiler.errors import LoweringError
 from compiler.loop.arith import Affine, affine, evaluate, simplify
-from compiler.loop.expr import Expr, Var, free_vars
+from compiler.loop.expr import Const, Expr, Var, free_vars
 from compiler.loop.nodes import (
     Access,
     Alloc,
@@ -26,6 +26,7 @@ from compiler.loop.nodes import (
     Task,
 )
 from compiler.loop.rewrite import nest_of
+from compiler.loop.scopes import Place
 from compiler.loop.units import ALU_IMM, UNITS
 from compiler.passes.fold_micro_ops import Loop, fold_micro_ops
 from compiler.passes.lower_copies import lower_copy
@@ -33,9 +34,9 @@ from compiler.passes.split_pieces import is_piecewise, split_pieces
 from vta_hw.spec.config import VtaConfig
 
 
-def emit_tasks(func: Func, offsets: Mapping[Buffer, int], config: VtaConfig) -> Func:
-    """The function as a sequence of `Task`; `offsets` come from `allocate_sram`."""
-    emitter = _Emitter(offsets, config)
+def emit_tasks(func: Func, places: Mapping[Buffer, Place], config: VtaConfig) -> Func:
+    """The function as a sequence of `Task`; `places` come from `allocate_sram`."""
+    emitter = _Emitter(places, config)
     emitter.visit(func.body)
     return Func(func.name, func.params, Seq(tuple(emitter.tasks)))
 
@@ -49,8 +50,8 @@ class _Operand:
 
 
 class _Emitter:
-    def __init__(self, offsets: Mapping[Buffer, int], config: VtaConfig) -> None:
-        self.offsets = offsets
+    def __init__(self, places: Mapping[Buffer, Place], config: VtaConfig) -> None:
+        self.places = places
         self.config = config
         self.values: dict[Var, int] = {}
         self.tasks: list[Task] = []
@@ -97,7 +98,7 @@ class _Emitter:
         clipped = self._clipped(copy, dst, src) if copy.clips else copy
         if clipped is None:
             return
-        insns, operand = lower_copy(clipped, dst, src, self.offsets[side.buffer], self.config)
+        insns, operand = lower_copy(clipped, dst, src, self.places[side.buffer], self.config)
         self.tasks.extend(Task(insn, operand, loc=copy.loc) for insn in insns)
 
     def _clipped(self, copy: Copy, dst: list[int], src: list[int]) -> Copy | None:
@@ -151,10 +152,11 @@ class _Emitter:
         self.tasks.extend(Task(f.insn, None, f.uops, loc=core.loc) for f in folded)
 
     def _operand(self, access: Access, loops: Sequence[For]) -> _Operand:
-        flat: Expr | int = 0
-        for index, size in zip(access.indices, access.buffer.shape[:-2], strict=True):
-            flat = flat * size + index
-        form = affine(simplify(flat + self.offsets[access.buffer]))  # type: ignore[arg-type]
+        place = self.places[access.buffer]
+        flat: Expr = Const(place.first)
+        for index, step in zip(access.indices, place.steps(access.buffer), strict=True):
+            flat = flat + index * step
+        form = affine(simplify(flat))
         steps = tuple(form.coefficient(loop.var) for loop in loops)
         return _Operand(form.without({loop.var for loop in loops}), steps)
 

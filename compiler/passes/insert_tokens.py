@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from vta_hw.spec.config import MemType
-from vta_hw.spec.footprint import Touch
+from vta_hw.spec.footprint import Touch, meet
 from vta_hw.spec.isa import TOKEN_FLAGS, Finish, Instruction, Load, Stage, TokenQueue, stage_of
 
 _QUEUE = {
@@ -41,6 +41,12 @@ class Access:
     reads: tuple[Touch, ...]
     writes: tuple[Touch, ...]
     origin: int
+
+
+def conflict(a: Access, b: Access) -> bool:
+    """Whether two instructions touch a place that one of them writes: their order matters."""
+    pairs = ((a.writes, b.writes), (a.writes, b.reads), (a.reads, b.writes))
+    return any(meet(left, right) for ours, theirs in pairs for left in ours for right in theirs)
 
 
 @dataclass(eq=False)

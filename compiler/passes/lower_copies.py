@@ -12,11 +12,9 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-import numpy as np
-
 from compiler.errors import LoweringError
 from compiler.loop.nodes import Buffer, Copy
-from compiler.loop.scopes import element_shape
+from compiler.loop.scopes import Place, element_shape
 from vta_hw.spec.config import MemType, VtaConfig
 from vta_hw.spec.isa import PAD_MAX, SIZE_MAX, Instruction, Load, Store
 
@@ -44,12 +42,12 @@ def lower_copy(
     copy: Copy,
     dst_begin: Sequence[int],
     src_begin: Sequence[int],
-    sram_base: int,
+    place: Place,
     config: VtaConfig,
 ) -> tuple[list[Instruction], Buffer]:
     """The instructions of a copy whose begins are known, and the DRAM buffer that they address.
 
-    `sram_base` is the first element of the scratchpad buffer. dram_base of the instructions counts
+    `place` is that of the scratchpad buffer. dram_base of the instructions counts
     elements from the start of the DRAM buffer.
     """
     is_load = copy.src.buffer.scope == "dram"
@@ -57,7 +55,7 @@ def lower_copy(
     sram_begin, dram_begin = (dst_begin, src_begin) if is_load else (src_begin, dst_begin)
     memory = _memory(copy, is_load, config)
     dram_axis = _dram_axes(copy, is_load)
-    sram_steps, dram_steps = _steps(sram.buffer), _steps(dram.buffer)
+    sram_steps, dram_steps = place.steps(sram.buffer), Place(0).steps(dram.buffer)
     offset = sum(b * s for b, s in zip(dram_begin, dram_steps, strict=False))
     axes = []
     for position, step in enumerate(sram_steps):
@@ -78,7 +76,7 @@ def lower_copy(
             f"DMA of {copy.loc!r}: a store would write outside {dram.buffer.name!r} of shape "
             f"{list(dram.buffer.shape)}"
         )
-    base = sram_base + sum(b * s for b, s in zip(sram_begin, sram_steps, strict=False))
+    base = place.first + sum(b * s for b, s in zip(sram_begin, sram_steps, strict=False))
     pad_min = _pad_min(copy, memory, any(a.padded for a in axes), config)
     rows = _Rows(copy.loc, memory, pad_min, is_load)
     return list(rows.emit(_merge(axes), base, offset)), dram.buffer
@@ -113,12 +111,6 @@ def _dram_axes(copy: Copy, is_load: bool) -> dict[int, int]:
     """SRAM axis -> the DRAM axis that moves along with it."""
     pairs = [(s, d) for s, d in enumerate(copy.axes) if d is not None]
     return {d: s for s, d in pairs} if is_load else dict(pairs)
-
-
-def _steps(buffer: Buffer) -> list[int]:
-    """Element step of every axis but the last two, which are the element."""
-    lead = buffer.shape[:-2]
-    return [int(np.prod(lead[n + 1 :], dtype=np.int64)) for n in range(len(lead))]
 
 
 def _pad_min(copy: Copy, memory: MemType, padded: bool, config: VtaConfig) -> bool:

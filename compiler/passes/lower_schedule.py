@@ -95,7 +95,8 @@ class _Lowering:
         if stage.tensor not in self.buffers:
             halves = (2,) if self.half[stage.tensor] else ()
             shape, scope = (*halves, *extents), stage.scope
-            self.buffers[stage.tensor] = Buffer(stage.name, shape, stage.tensor.dtype, scope)
+            dtype = stage.tensor.dtype
+            self.buffers[stage.tensor] = Buffer(stage.name, shape, dtype, scope, bool(halves))
         for axis, extent in zip(stage.axes, extents, strict=True):
             self.extent[axis] = extent
         for axis in stage.reduce_axes:

@@ -97,7 +97,8 @@ def _flat(stmt: Stmt) -> tuple[list[Buffer], list[Stmt]]:
 
 def _copy_for(buffer: Buffer, thread: int) -> Buffer:
     """A buffer like `buffer`, belonging to one virtual thread."""
-    return Buffer(f"{buffer.name}.t{thread}", buffer.shape, buffer.dtype, buffer.scope)
+    name = f"{buffer.name}.t{thread}"
+    return Buffer(name, buffer.shape, buffer.dtype, buffer.scope, buffer.is_double)
 
 
 def _stage_of(stmt: Stmt) -> Stage | None:

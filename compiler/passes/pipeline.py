@@ -8,7 +8,7 @@ from compiler.context import CompileContext
 from compiler.loop.nodes import Func
 from compiler.loop.printer import to_text
 from compiler.loop.verify import verify
-from compiler.passes.allocate_sram import allocate_sram, offsets_text
+from compiler.passes.allocate_sram import allocate_sram, places_text
 from compiler.passes.assign_scopes import assign_scopes
 from compiler.passes.emit_tasks import emit_tasks
 from compiler.passes.inject_alu import inject_alu
@@ -44,6 +44,6 @@ def lower_to_tasks(
     func = run("inject_alu", lambda: inject_alu(func, config))
     func = run("lower_virtual_threads", lambda: lower_virtual_threads(func))
     with context.step("allocate_sram"):
-        offsets = allocate_sram(func, config)
-    context.dump(name, "allocate_sram", lambda: offsets_text(offsets))
-    return run("emit_tasks", lambda: emit_tasks(func, offsets, config))
+        places = allocate_sram(func, config)
+    context.dump(name, "allocate_sram", lambda: places_text(places))
+    return run("emit_tasks", lambda: emit_tasks(func, places, config))

@@ -1,36 +1,68 @@
-"""Cuts the products of a tile in two, so that what follows them need not look further back.
+"""Cuts the products of a tile in pieces, so that what follows them need not look further back.
 
-The first part runs beside the last tile's requantisation; the second waits for it (it has to wait
-for the first part anyway), and from then on the last tile's accumulators are free: see
-`mark_overlap`.
+The first piece runs beside the last tile's requantisation; the second waits for it (it has to wait
+for the first piece anyway), and from then on the last tile's accumulators are free: see
+`mark_overlap`. A tail of several operations gets a piece for each: see `interleave_tails`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from compiler.loop.nodes import Task
 from vta_hw.spec.config import VtaConfig
-from vta_hw.spec.isa import Gemm
+from vta_hw.spec.isa import Alu, Gemm
 
-_STEPS_LEAST = 512
-"""Micro-ops executed from which on a cut is worth the few cycles that it costs."""
+_STEPS_LEAST = 256
+"""Micro-ops executed in a piece, at least: a cut costs a few cycles."""
 
 
 def split_products(tasks: Sequence[Task], config: VtaConfig) -> list[Task]:
-    """Tasks with long GEMMs in two; unchanged without the extension `overlap`."""
+    """Tasks with long GEMMs in pieces; unchanged without the extension `overlap`.
+
+    Two pieces, or as many as the last tile's tail has operations and half as many again.
+    """
     if not config.has("overlap"):
         return list(tasks)
     out: list[Task] = []
-    for task in tasks:
-        insn, count = task.insn, len(task.uops)
-        if not isinstance(insn, Gemm) or insn.reset or count < 2 or _steps(insn) < _STEPS_LEAST:
+    for task, wanted in zip(tasks, _wanted(tasks), strict=True):
+        insn = task.insn
+        if isinstance(insn, Gemm) and not insn.reset:
+            count = min(wanted, len(task.uops), _steps(insn) // _STEPS_LEAST)
+            out += _pieces(task, insn, max(1, count))
+        else:
             out.append(task)
-            continue
-        for uops in (task.uops[: count // 2], task.uops[count // 2 :]):
-            part = replace(insn, uop_bgn=0, uop_end=len(uops))
-            out.append(replace(task, insn=part, uops=uops))
+    return out
+
+
+def _wanted(tasks: Sequence[Task]) -> list[int]:
+    """Into how many pieces each of a tile's GEMMs is cut, by the tail before them."""
+    out = [1] * len(tasks)
+    tail, run = 0, list[int]()
+    for place, task in enumerate(tasks):
+        if isinstance(task.insn, Gemm) and not task.insn.reset:
+            run.append(place)
+        elif isinstance(task.insn, Alu):
+            _share(out, run, tail)
+            tail, run = (1, []) if run else (tail + 1, run)
+    _share(out, run, tail)
+    return out
+
+
+def _share(out: list[int], run: Sequence[int], tail: int) -> None:
+    """Give the GEMMs of a tile their parts of what a tail of operations needs."""
+    for place in run:
+        out[place] = -(-max(2, tail + -(-tail // 2)) // len(run))
+
+
+def _pieces(task: Task, insn: Gemm, count: int) -> list[Task]:
+    cuts = [len(task.uops) * n // count for n in range(count + 1)]
+    out = []
+    for first, last in pairwise(cuts):
+        part = replace(insn, uop_bgn=0, uop_end=last - first)
+        out.append(replace(task, insn=part, uops=task.uops[first:last]))
     return out
 
 

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from compiler.loop.nodes import Task
-from compiler.passes.insert_tokens import Access
+from compiler.passes.insert_tokens import Access, conflict
 from vta_hw.spec.config import MemType, VtaConfig
-from vta_hw.spec.footprint import Touch, meet
 from vta_hw.spec.isa import PAD_MAX, Alu, Gemm, Load, MicroOp, Store, layout
 
 _REACH = 64
@@ -89,15 +88,6 @@ def _height(access: Access, earlier: Sequence[Access]) -> int:
         other = earlier[-1 - passed]
         if isinstance(other.insn, Gemm) or _is_zeroing(other):
             return passed
-        if isinstance(other.insn, Alu | Store | Load) and _conflict(access, other):
+        if isinstance(other.insn, Alu | Store | Load) and conflict(access, other):
             return 0
     return 0
-
-
-def _conflict(a: Access, b: Access) -> bool:
-    pairs = ((a.writes, b.writes), (a.writes, b.reads), (a.reads, b.writes))
-    return any(_meets(left, right) for left, right in pairs)
-
-
-def _meets(left: Sequence[Touch], right: Sequence[Touch]) -> bool:
-    return any(meet(a, b) for a in left for b in right)

@@ -34,7 +34,8 @@ class ConvShape:
     """What a tiling depends on: extents in blocks, window, strides.
 
     `params` and `buffers` are what the requantisation needs in ACC: parameter vectors per output
-    block, and tiles of accumulators in use at once; `fixed` vectors serve all blocks. `group` and `is_diagonal`: see GroupedWeights.
+    block, and tiles of accumulators in use at once; `fixed` vectors serve all blocks. `group` and
+    `is_diagonal`: see GroupedWeights.
     """
 
     n: int

@@ -8,7 +8,7 @@ import pytest
 from compiler.errors import CapacityError
 from compiler.loop.expr import Const, Var, compare
 from compiler.loop.nodes import Alloc, Buffer, For, Func, If, Seq, Stmt
-from compiler.loop.scopes import MEMORY, elements
+from compiler.loop.scopes import MEMORY, Place, elements
 from compiler.passes.allocate_sram import allocate_sram
 from tests.compiler.kernels import KERNELS, before, random_kernel
 from tests.compiler.passes.shorthand import TINY, refused
@@ -27,8 +27,8 @@ def func(body: Stmt) -> Func:
 def test_peers_follow_each_other_and_siblings_share() -> None:
     a, b, c, d = (inp(name, count) for name, count in zip("abcd", (10, 20, 30, 5), strict=True))
     body = Alloc(a, Seq((Alloc(b, Alloc(d, EMPTY)), Alloc(c, EMPTY))))
-    offsets = allocate_sram(func(body), TINY)
-    assert {buffer.name: offset for buffer, offset in offsets.items()} == {
+    places = allocate_sram(func(body), TINY)
+    assert {buffer.name: place.first for buffer, place in places.items()} == {
         "a": 0,
         "b": 10,
         "d": 30,
@@ -38,20 +38,20 @@ def test_peers_follow_each_other_and_siblings_share() -> None:
 
 def test_memories_are_independent() -> None:
     a, b = inp("a", 200), Buffer("b", (200, 1, 4), "int32", "acc")
-    offsets = allocate_sram(func(Alloc(a, Alloc(b, EMPTY))), TINY)
-    assert (offsets[a], offsets[b]) == (0, 0)
+    places = allocate_sram(func(Alloc(a, Alloc(b, EMPTY))), TINY)
+    assert (places[a], places[b]) == (Place(0), Place(0))
 
 
 def test_allocations_inside_loops_and_conditions_are_found() -> None:
     a, b = inp("a", 100), inp("b", 100)
     i = Var("i")
     body = Alloc(a, For(i, 2, If(compare("<", i, Const(1)), Alloc(b, EMPTY))))
-    assert allocate_sram(func(body), TINY)[b] == 100
+    assert allocate_sram(func(body), TINY)[b] == Place(100)
 
 
 def test_a_memory_may_be_filled_to_the_last_element() -> None:
     a, b = inp("a", 100), inp("b", 156)
-    assert allocate_sram(func(Alloc(a, Alloc(b, EMPTY))), TINY)[b] == 100
+    assert allocate_sram(func(Alloc(a, Alloc(b, EMPTY))), TINY)[b] == Place(100)
 
 
 def test_overflow_names_the_sum() -> None:
@@ -65,22 +65,51 @@ def test_overflow_names_the_sum() -> None:
         allocate_sram(func(Alloc(a, Alloc(w, Alloc(b, Alloc(c, EMPTY))))), TINY)
 
 
+def acc(name: str, count: int, is_double: bool = False) -> Buffer:
+    halves = (2,) if is_double else ()
+    return Buffer(name, (*halves, count, 1, 4), "int32", "acc", is_double)
+
+
+def test_halves_of_accumulators_go_to_different_halves_of_the_memory() -> None:
+    room = TINY.depth(MEMORY["acc"]) // 2
+    a, b, c, d = acc("a", 40), acc("b", 30, True), acc("c", 20), acc("d", 10, True)
+    places = allocate_sram(func(Alloc(a, Alloc(b, Alloc(c, Alloc(d, EMPTY))))), TINY)
+    assert [places[buffer] for buffer in (a, b, c, d)] == [
+        Place(0),
+        Place(40, room),
+        Place(room + 30),
+        Place(70, room + 50),
+    ]
+    assert places[b].steps(b) == [room - 40, 1]
+
+
+def test_halves_that_only_fit_one_after_the_other_do_so() -> None:
+    room = TINY.depth(MEMORY["acc"]) // 2
+    a, b = acc("a", 40), acc("b", room - 20, True)
+    places = allocate_sram(func(Alloc(a, Alloc(b, EMPTY))), TINY)
+    assert places == {a: Place(0), b: Place(40)}
+    assert places[b].steps(b) == [room - 20, 1]
+
+
 @pytest.mark.parametrize("name", KERNELS)
 def test_live_buffers_of_kernels_never_overlap(name: str, seed: int) -> None:
     kernel = random_kernel(name, seed)
     lowered = before(kernel, "emit_tasks")
-    offsets = allocate_sram(lowered, kernel.config)
+    places = allocate_sram(lowered, kernel.config)
     used = {scope: np.zeros(kernel.config.depth(MEMORY[scope]), int) for scope in MEMORY}
 
     def visit(stmt: Stmt) -> None:
         match stmt:
             case Alloc(buffer, body):
-                place = slice(offsets[buffer], offsets[buffer] + elements(buffer))
-                assert offsets[buffer] + elements(buffer) <= len(used[buffer.scope])
-                used[buffer.scope][place] += 1
+                spans = places[buffer].spans(buffer)
+                assert sum(map(len, spans)) == elements(buffer)
+                for span in spans:
+                    assert span.start >= 0 and span.stop <= len(used[buffer.scope])
+                    used[buffer.scope][span.start : span.stop] += 1
                 assert used[buffer.scope].max() == 1, f"{buffer.name} shares elements"
                 visit(body)
-                used[buffer.scope][place] -= 1
+                for span in spans:
+                    used[buffer.scope][span.start : span.stop] -= 1
             case Seq(stmts):
                 for part in stmts:
                     visit(part)
@@ -88,4 +117,4 @@ def test_live_buffers_of_kernels_never_overlap(name: str, seed: int) -> None:
                 visit(body)
 
     visit(lowered.body)
-    assert offsets
+    assert places

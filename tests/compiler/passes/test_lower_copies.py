@@ -10,6 +10,7 @@ import pytest
 from compiler.loop.expr import Const
 from compiler.loop.interp import run
 from compiler.loop.nodes import Buffer, Copy, Func, Region
+from compiler.loop.scopes import Place
 from compiler.passes.lower_copies import lower_copy
 from tests.compiler.passes.shorthand import TINY, refused
 from vta_hw.spec.config import VtaConfig
@@ -42,7 +43,7 @@ def load_of(
 
 def lowered(copy: Copy, sram_base: int = 0, config: VtaConfig = TINY) -> list[Instruction]:
     begins = [[int(str(b)) for b in region.begin] for region in (copy.dst, copy.src)]
-    insns, operand = lower_copy(copy, begins[0], begins[1], sram_base, config)
+    insns, operand = lower_copy(copy, begins[0], begins[1], Place(sram_base), config)
     on_dram = copy.src if copy.src.buffer.scope == "dram" else copy.dst
     assert operand is on_dram.buffer
     return insns

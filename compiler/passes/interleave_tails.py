@@ -1,0 +1,102 @@
+"""Puts what follows a tile's products between the next tile's, one operation before each piece.
+
+Instructions of the compute stage issue in order, and an ALU operation waits for the one before it.
+So a tail of several operations, left in one place, holds up the next tile's products until its
+last operation issues. Between the pieces of those products (`split_products`) it runs beside them:
+``G1 G2 | A B C store | H1 H2 H3 H4`` -> ``G1 G2 | A H1 B H2 C store H3 H4``.
+
+The operands of a tail from outside are loaded early, behind the first piece of its own tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from compiler.passes.insert_tokens import Access, conflict
+from vta_hw.spec.config import MemType, VtaConfig
+from vta_hw.spec.isa import Alu, Gemm, Load
+
+SPREAD = (2, 3)
+"""The part of the next tile's pieces in which a tail ends, so that its store ends with them."""
+
+
+def interleave_tails(stream: Sequence[Access], config: VtaConfig) -> list[Access]:
+    """The instructions with tails between products; unchanged without the extension `overlap`."""
+    if not config.has("overlap"):
+        return list(stream)
+    stream = _hoist_operands(stream)
+    left = _pieces_left(stream)
+    out: list[Access] = []
+    tail: list[Access] = []
+    follows = False  # a tail that follows no products would only be delayed
+    for place, access in enumerate(stream):
+        if isinstance(access.insn, Alu) and follows:
+            tail.append(access)
+            continue
+        meets = any(conflict(access, other) for other in tail)
+        if is_product(access):
+            count = len(tail) if meets else _share(tail, left[place])
+            out += tail[:count]
+            del tail[:count]
+        elif meets and not isinstance(access.insn, Load):
+            tail.append(access)
+            continue
+        elif meets:
+            out += tail
+            tail, follows = [], False
+        follows = follows or is_product(access)
+        out.append(access)
+    return out + tail
+
+
+def is_product(access: Access) -> bool:
+    """Whether an instruction multiplies (a reset does not)."""
+    return isinstance(access.insn, Gemm) and not access.insn.reset
+
+
+def _pieces_left(stream: Sequence[Access]) -> list[int]:
+    """How many products there are from each place to the next ALU operation."""
+    left, count = [0] * len(stream), 0
+    for place in range(len(stream) - 1, -1, -1):
+        if is_product(stream[place]):
+            count += 1
+        elif isinstance(stream[place].insn, Alu):
+            count = 0
+        left[place] = count
+    return left
+
+
+def _share(tail: Sequence[Access], left: int) -> int:
+    """How much of the tail goes before a product, with `left` of them to come, itself included."""
+    operations = [n for n, access in enumerate(tail) if isinstance(access.insn, Alu)]
+    if not operations:
+        return len(tail)
+    places = max(1, left * SPREAD[0] // SPREAD[1])
+    count = -(-len(operations) // places)
+    return operations[count] if count < len(operations) else len(tail)
+
+
+def _hoist_operands(stream: Sequence[Access]) -> list[Access]:
+    out: list[Access] = []
+    for access in stream:
+        place = len(out)
+        if _is_operand(access):
+            place -= _height(access, out)
+        out.insert(place, access)
+    return out
+
+
+def _is_operand(access: Access) -> bool:
+    insn = access.insn
+    return isinstance(insn, Load) and insn.memory_type == MemType.ACC_8BIT
+
+
+def _height(access: Access, earlier: Sequence[Access]) -> int:
+    """How many instructions it moves past: up to the first product of its tile, or not at all."""
+    height = 0
+    for passed, other in enumerate(reversed(earlier)):
+        if is_product(other):
+            height = passed
+        elif (height and isinstance(other.insn, Alu)) or conflict(access, other):
+            break
+    return height
