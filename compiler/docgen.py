@@ -91,6 +91,7 @@ _ON_VTA: Mapping[str, str] = {
         "not in the rounding of LiteRT's MEAN"
     ),
     "clip": "",
+    "unfold": "before a convolution over few channels; see compiler/graph/unfold_narrow.py",
     "pad": "folded where convolutions, or maxima of the least value, alone follow",
     "concat": "",
     "reshape": "none needed where the packed layout stays: a view",

@@ -16,6 +16,7 @@ from compiler.graph.ir import Graph
 from compiler.graph.lower_qnn import default_numerics, lower_qnn
 from compiler.graph.partition import Placed, partition
 from compiler.graph.rebatch import rebatch
+from compiler.graph.unfold_narrow import unfold_narrow
 from compiler.topi.host import HOST_OPS
 from compiler.topi.select import select
 from runtime.package import Package
@@ -74,6 +75,9 @@ def compile_graph(
         with context.step(name):
             graph = step(graph)
         _dump(context, name, graph)
+    with context.step("unfold_narrow"):
+        graph = unfold_narrow(graph, context.config)
+    _dump(context, "unfold_narrow", graph)
     with context.step("fuse"):
         kernels = fuse(graph, lambda k: _reject(k, graph, context.config) is None)
     context.dump("graph", "fuse", lambda: _kernels_text(kernels))

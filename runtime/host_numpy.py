@@ -372,6 +372,28 @@ def _pad(call: HostOperands) -> Array:
     return np.ascontiguousarray(_from_nchw(padded, layout))
 
 
+def _unfold(call: HostOperands) -> Array:
+    """The pixels of each window as channels [row, column, channel]."""
+    layout, image = call.layout(), _to_nchw(call.array(0, "int8"), call.layout())
+    (kh, kw), (sh, sw) = call.integers("kernel", 2), call.integers("strides", 2)
+    (top, left), (rows, columns) = call.integers("before", 2), call.integers("size", 2)
+    n, c, height, width = image.shape
+    if min(kh, kw, sh, sw, rows, columns) < 1 or min(top, left) < 0:
+        raise ValueError("an unfold needs positive kernel, strides and size, and no negative pads")
+    tall, wide = (rows - 1) * sh + kh, (columns - 1) * sw + kw
+    if n * c * max(tall * wide, rows * columns * kh * kw) > _PADDED_ELEMENTS_MAX:
+        raise ValueError(f"windows of an image of {height}x{width} are too large")
+    padded = np.full((n, c, tall, wide), call.integer("value"), np.int8)
+    inside = image[:, :, : max(0, tall - top), : max(0, wide - left)]
+    padded[:, :, top : top + inside.shape[2], left : left + inside.shape[3]] = inside
+    taps = [
+        padded[:, :, dy : dy + (rows - 1) * sh + 1 : sh, dx : dx + (columns - 1) * sw + 1 : sw]
+        for dy in range(kh)
+        for dx in range(kw)
+    ]
+    return np.ascontiguousarray(_from_nchw(np.concatenate(taps, axis=1), layout))
+
+
 def _concat(call: HostOperands) -> Array:
     parts = [call.array(index, "int8") for index in range(len(call.arrays))]
     return np.concatenate(parts, axis=call.integer("axis"))
@@ -443,6 +465,7 @@ FORMS: Mapping[str, Callable[[HostOperands], Array]] = {
     "softmax_float": _softmax_float,
     "rescale": _rescale,
     "pad": _pad,
+    "unfold": _unfold,
     "concat": _concat,
     "conv2d": _conv2d,
     "dense": _dense,

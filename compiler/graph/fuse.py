@@ -46,6 +46,7 @@ PATTERN: Mapping[str, Pattern] = {
     "softmax_float": Pattern.OPAQUE,
     "pad": Pattern.OPAQUE,
     "concat": Pattern.OPAQUE,
+    "unfold": Pattern.OPAQUE,
 }
 
 # A reshape moves no data, and float32 marks the border of the quantised part: neither has anything
@@ -78,7 +79,7 @@ class Kernel:
 
 
 def fuse(
-    graph: Graph, accepts: Callable[[Kernel], bool] = lambda kernel: True
+    graph: Graph, accepts: Callable[[Kernel], bool] = lambda kernel: False
 ) -> tuple[Kernel, ...]:
     """The graph's nodes as kernels, in topological order, each node in exactly one.
 

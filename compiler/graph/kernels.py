@@ -187,6 +187,22 @@ def pad(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
     return _from_nchw(_pad(_to_nchw(values[0], layout), attrs["pads"], attrs["value"]), layout)
 
 
+def unfold(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
+    """The pixels of each window as channels [row, column, channel]; `value` outside the image."""
+    layout = types[0].layout
+    image = _to_nchw(values[0], layout)
+    (kh, kw), (sh, sw), (rows, columns) = attrs["kernel"], attrs["strides"], attrs["size"]
+    after = [
+        max(0, (count - 1) * step + extent - before - size)
+        for count, step, extent, before, size in zip(
+            (rows, columns), (sh, sw), (kh, kw), attrs["before"], image.shape[2:], strict=True
+        )
+    ]
+    views = _windows(_pad(image, (*attrs["before"], *after), attrs["value"]), (kh, kw), (sh, sw))
+    views = views[:, :, :rows, :columns].transpose(0, 4, 5, 1, 2, 3)
+    return _from_nchw(views.reshape(image.shape[0], -1, rows, columns), layout)
+
+
 def concat(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
     """The operands one after the other along `axis`."""
     return np.concatenate(values, axis=attrs["axis"])

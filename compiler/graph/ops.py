@@ -23,6 +23,8 @@ avg_pool2d     the same, count_include_pad, and mode "litert"; or, with in_zero_
                scale and offset in float32, applied to the sum
 clip           min, max (quantised)
 pad            pads (top, left, bottom, right), value, layout
+unfold         the pixels of each window as channels [row, column, channel]: kernel and strides
+               (h, w), before (top, left), size (h, w) of the result; value outside; layout
 concat         axis
 reshape        shape
 softmax        beta, table[256] of exp(-scale * beta * index); mode "litert": int32 in Q0.31,
@@ -79,6 +81,7 @@ OPS: Mapping[str, Op] = {
         Op("avg_pool2d", shapes.pool2d, kernels.avg_pool2d),
         Op("clip", shapes.same_int8, kernels.clip),
         Op("pad", shapes.pad, kernels.pad),
+        Op("unfold", shapes.unfold, kernels.unfold),
         Op("concat", shapes.concat, kernels.concat),
         Op("reshape", shapes.reshape, kernels.reshape),
         Op("softmax", shapes.softmax, kernels.softmax),

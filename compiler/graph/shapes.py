@@ -197,6 +197,21 @@ def pad(types: Types, attrs: Attrs) -> Inferred:
     return _image_shape(x, x.shape[c_axis], height, width), "int8"
 
 
+def unfold(types: Types, attrs: Attrs) -> Inferred:
+    """int8 image whose channels are the pixels of windows."""
+    (x,) = types
+    _require("unfold input", x, "int8", 4)
+    sizes = (*attrs["kernel"], *attrs["strides"], *attrs["size"])
+    if min(sizes) < 1 or min(attrs["before"]) < 0:
+        raise GraphError(
+            f"unfold must have positive kernel, strides and size and no negative padding, not "
+            f"{sizes} and {tuple(attrs['before'])}"
+        )
+    kh, kw = attrs["kernel"]
+    c_axis, _, _ = axes_of(x.layout)
+    return _image_shape(x, kh * kw * x.shape[c_axis], *attrs["size"]), "int8"
+
+
 def concat(types: Types, attrs: Attrs) -> Inferred:
     """int8 tensors, equal but for their extents along `axis`, one after the other."""
     first, axis = types[0], attrs["axis"]

@@ -29,7 +29,8 @@ from vta_hw.spec.config import VtaConfig
 class Conv2d:
     """A convolution: weights [O, I/groups, KH, KW] int8, bias [O] int32, two activations.
 
-    pads = (top, left, bottom, right). `steps` follow the requantisation while its results are in
+    pads = (top, left, bottom, right). `terms` is the number of products per result in the model,
+    where the weights have more (zeros). `steps` follow the requantisation while its results are in
     ACC: operand 0 is those results, `others` names the operands from outside.
     """
 
@@ -42,6 +43,7 @@ class Conv2d:
     zero_point: int
     requant: Requantiser
     groups: int = 1
+    terms: int | None = None
     steps: tuple[Step, ...] = ()
     others: tuple[str, ...] = ()
 
@@ -53,7 +55,8 @@ class Conv2d:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of the layer as the model defines it (no padding to blocks)."""
-        return self.out.n * self.out.h * self.out.w * int(np.prod(self.weights.shape))
+        terms = self.weights[0].size if self.terms is None else self.terms
+        return self.out.n * self.out.h * self.out.w * len(self.weights) * terms
 
 
 def conv2d(

@@ -215,6 +215,7 @@ HOST_OPS: Mapping[str, Callable[[Graph, Node, str], HostKernel]] = {
     "softmax_float": _softmax_float_node,
     "rescale": host_moves.rescale,
     "pad": host_moves.pad,
+    "unfold": host_moves.unfold,
     "concat": host_moves.concat,
     "conv2d": host_compute.conv2d,
     "dense": host_compute.dense,

@@ -1,4 +1,4 @@
-"""Operators on the host that move values or change their quantisation: pad, concat, rescale.
+"""Operators on the host that move values or change their quantisation.
 
 They equal the references of `compiler.graph.kernels`.
 """
@@ -71,6 +71,33 @@ def pad(graph: Graph, node: Node, name: str) -> HostKernel:
                 compare(">=", source[axis], 0),
                 compare("<", source[axis], x_type.shape[axis]),
             ]
+        return select(both(*inside), x(*source), Const(int(node.attrs["value"]), "int8"))
+
+    return build_kernel(name, [x], te.compute(out_type.shape, element, "y"))
+
+
+def unfold(graph: Graph, node: Node, name: str) -> HostKernel:
+    """The pixels of each window as channels."""
+    x_type, out_type = graph.type_of(node.inputs[0]), graph.type_of(node.outputs[0])
+    c_axis, h_axis, w_axis = axes_of(x_type.layout)
+    (_, kw), (sh, sw), (top, left) = (node.attrs[k] for k in ("kernel", "strides", "before"))
+    channels = x_type.shape[c_axis]
+    x = te.placeholder(x_type.shape, "int8", "x")
+
+    def element(*at: Expr) -> Expr:
+        tap = at[c_axis] // channels
+        source = list(at)
+        source[c_axis] = at[c_axis] % channels
+        source[h_axis] = at[h_axis] * sh + tap // kw - top
+        source[w_axis] = at[w_axis] * sw + tap % kw - left
+        inside = [
+            bound
+            for axis in (h_axis, w_axis)
+            for bound in (
+                compare(">=", source[axis], 0),
+                compare("<", source[axis], x_type.shape[axis]),
+            )
+        ]
         return select(both(*inside), x(*source), Const(int(node.attrs["value"]), "int8"))
 
     return build_kernel(name, [x], te.compute(out_type.shape, element, "y"))

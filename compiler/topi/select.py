@@ -133,6 +133,7 @@ def _conv(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:
         _zero_point(graph, node.inputs[0]),
         requantiser(_requant(requantize.attrs, low, high), config),
         groups,
+        node.attrs.get("terms"),
         tuple(steps),
         tuple(device_name(name) for name in kernel.inputs),
     )
