@@ -225,6 +225,24 @@ class Schedule:
                 return stage
         raise ScheduleError(f"tensor {tensor.name!r} is not computed in this schedule")
 
+    def compute_before(self, tensor: Tensor, other: Tensor) -> None:
+        """``A; T; B; U(T)`` -> ``A; B; T; U(T)``: `tensor` is computed directly before `other`.
+
+        By default a tensor is computed where the first that reads it asks for it.
+        """
+        stage, target = self[tensor], self[other]
+        order = [s for s in self.stages if s is not stage]
+        order.insert(order.index(target), stage)
+        place = order.index(stage)
+        late = [s for s in order[place:] if any(r.source is s.tensor for r in reads(stage.body))]
+        early = [s for s in order[:place] if any(r.source is tensor for r in reads(s.body))]
+        if late or early:
+            raise ScheduleError(
+                f"compute_before: {tensor.name!r} cannot be computed before {other.name!r}, because "
+                + (f"it reads {late[0].name!r}" if late else f"{early[0].name!r} reads it")
+            )
+        self.stages = order
+
     def cache_read(self, tensor: Tensor, scope: str, readers: Sequence[Tensor]) -> Tensor:
         """``U(T)`` -> ``T.scope = T; U(T.scope)`` for the given readers."""
         if not readers:

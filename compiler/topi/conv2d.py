@@ -222,10 +222,14 @@ def _schedule(
     s[acc].reorder(n, k_o, k_i, dy, dx, co, h, w, b, o, c)
     s[acc].tensorize(b, gemm_intrin(config))
     s[padded].compute_at(s[acc], k_o)
-    # Weights first: inputs may have to wait for the layer before.
-    weights_stage = s[wgt_cache]
-    s.stages.remove(weights_stage)
-    s.stages.insert(s.stages.index(s[padded]), weights_stage)
+    # Weights first: inputs may have to wait for the layer before. The steps' own operands last:
+    # they are not needed before the sums.
+    s.compute_before(wgt_cache, padded)
+    early = [stage for stage in tail if s.stages.index(stage) < s.stages.index(s[acc])]
+    after = tail[len(early)].tensor
+    for stage in reversed(early):
+        s.compute_before(stage.tensor, after)
+        after = stage.tensor
     if tiling.halves > 1 and tiling.ci == ci_blocks:
         s[wgt_cache].compute_at(s[out], co_o)
     else:
