@@ -76,16 +76,16 @@ def compile_graph(
             graph = step(graph)
         _dump(context, name, graph)
     with context.step("unfold_narrow"):
-        graph = unfold_narrow(graph, context.config)
-    _dump(context, "unfold_narrow", graph)
+        unfolded = unfold_narrow(graph, context.config)
+    _dump(context, "unfold_narrow", unfolded)
     with context.step("fuse"):
-        kernels = fuse(graph, lambda k: _reject(k, graph, context.config) is None)
+        kernels = fuse(unfolded, lambda k: _reject(k, unfolded, context.config) is None)
     context.dump("graph", "fuse", lambda: _kernels_text(kernels))
     with context.step("partition"):
-        placed = partition(graph, kernels, lambda k: _reject(k, graph, context.config))
+        placed = partition(unfolded, kernels, lambda k: _reject(k, unfolded, context.config))
         _refuse_homeless(placed)
     context.dump("graph", "partition", lambda: _placement_text(placed))
-    package = assemble(graph, placed, chosen, context, host_triple)
+    package = assemble(unfolded, placed, chosen, context, host_triple)
     return CompileResult(package, graph, tuple(context.seconds.items()))
 
 

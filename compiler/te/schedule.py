@@ -238,7 +238,7 @@ class Schedule:
         early = [s for s in order[:place] if any(r.source is tensor for r in reads(s.body))]
         if late or early:
             raise ScheduleError(
-                f"compute_before: {tensor.name!r} cannot be computed before {other.name!r}, because "
+                f"compute_before: {tensor.name!r} cannot be computed before {other.name!r}: "
                 + (f"it reads {late[0].name!r}" if late else f"{early[0].name!r} reads it")
             )
         self.stages = order

@@ -48,7 +48,9 @@ class NetBuilder:
         self.nodes.append(Node(name, op, tuple(inputs), (name,), attrs))
         return name
 
-    def conv(self, x: str, name: str, channels: int, kernel: int = 3) -> str:
+    def conv(
+        self, x: str, name: str, channels: int, kernel: int = 3, strides: tuple[int, int] = (1, 1)
+    ) -> str:
         """conv2d with random weights, same padding, and its requantisation."""
         type_ = self.tensors[x].type
         depth = type_.shape[3 if type_.layout == "NHWC" else 1]
@@ -56,7 +58,7 @@ class NetBuilder:
         b = self.rng.integers(-9999, 9999, channels).astype(np.int32)
         inputs = [x, self.const(f"{name}_w", w), self.const(f"{name}_b", b)]
         attrs: dict[str, Any] = {
-            "strides": (1, 1),
+            "strides": strides,
             "pads": (kernel // 2,) * 4,
             "dilation": (1, 1),
             "groups": 1,

@@ -47,6 +47,42 @@ def test_residual_addition_is_a_kernel_of_its_own(rng: np.random.Generator) -> N
     assert fuse(net.graph("y"))[2].inputs == ("a", "b")
 
 
+def test_residual_addition_joins_the_longer_sums_where_it_is_accepted(
+    rng: np.random.Generator,
+) -> None:
+    net = NetBuilder(rng)
+    x = net.input("x", IMAGE)
+    total = net.add(net.conv(x, "short", 4, kernel=1), net.conv(x, "long", 4), "s")
+    graph = net.graph(net.clip(total, "y"))
+    short, long = fuse(graph, lambda kernel: True)
+    assert [n.op for n in short.nodes] == ["conv2d", "requantize"]
+    assert [n.op for n in long.nodes] == ["conv2d", "requantize", "add", "clip"]
+    assert (long.inputs, long.outputs, long.anchor.name) == (("x", "short"), ("y",), "long:acc")
+
+
+def test_an_addition_is_offered_with_its_convolution(rng: np.random.Generator) -> None:
+    net = NetBuilder(rng)
+    x = net.input("x", IMAGE)
+    graph = net.graph(net.add(net.conv(x, "a", 4), net.conv(x, "b", 4), "s"))
+    offered: list[list[str]] = []
+
+    def refuse(kernel: Kernel) -> bool:
+        offered.append([node.name for node in kernel.nodes])
+        return False
+
+    assert len(fuse(graph, refuse)) == 3
+    assert offered == [["a:acc", "a", "s"], ["b:acc", "b", "s"]]
+
+
+def test_sums_read_twice_or_returned_keep_their_addition_out(rng: np.random.Generator) -> None:
+    net = NetBuilder(rng)
+    x = net.input("x", IMAGE)
+    a, b = net.conv(x, "a", 4), net.conv(x, "b", 4)
+    net.add(net.add(a, a, "twice"), b, "s")
+    ops = [[n.op for n in k.nodes] for k in fuse(net.graph("s", "b"), lambda kernel: True)]
+    assert ops == [["conv2d", "requantize"], ["conv2d", "requantize"], ["add", "add"]]
+
+
 def test_reduction_takes_what_follows(rng: np.random.Generator) -> None:
     net = NetBuilder(rng)
     net.clip(net.pool(net.input("x", IMAGE), "p"), "y")

@@ -316,6 +316,16 @@ def _pad(op: str, rng: Rng, name: str) -> Case:
     return _case(op, name, [(x, quant)], [], attrs, quant, layout)
 
 
+def _unfold(op: str, rng: Rng, name: str) -> Case:
+    x, layout, _ = _image(rng, int(rng.integers(1, 5)))
+    kernel, strides, size = (tuple(int(v) for v in rng.integers(1, 5, 2)) for _ in range(3))
+    before = tuple(int(v) for v in rng.integers(0, 3, 2))
+    attrs = {"kernel": kernel, "strides": strides, "before": before, "size": size}
+    attrs |= {"value": int(rng.integers(-128, 128)), "layout": layout}
+    quant = _quant(rng)
+    return _case(op, name, [(x, quant)], [], attrs, quant, layout)
+
+
 def _concat(op: str, rng: Rng, name: str) -> Case:
     shape, quant = list(_shape(rng)), _quant(rng)
     axis = int(rng.integers(len(shape)))
@@ -334,6 +344,7 @@ _CASES: Mapping[str, Callable[[str, Rng, str], Case]] = {
     "softmax_float": _softmax_float,
     "rescale": _rescale,
     "pad": _pad,
+    "unfold": _unfold,
     "concat": _concat,
     "conv2d": _conv2d,
     "dense": _dense,
