@@ -18,6 +18,7 @@ from compiler.graph.partition import Placed
 from compiler.graph.plan_memory import Lifetime, MemoryPlan, plan_memory
 from compiler.loop.nodes import Func, tasks_of
 from compiler.loop.printer import to_text
+from compiler.passes.allocate_sram import Layout
 from compiler.passes.pipeline import lower_to_tasks
 from compiler.report import host_row, view_row, vta_rows
 from compiler.topi.host import HostKernel, lower_host_node, pack, unpack
@@ -274,6 +275,7 @@ class _Assembler:
                 if self._base(tensor) not in local:
                     self._send(self._base(tensor))
         codes: list[KernelCode] = []
+        layout: Layout | None = None
         macs: list[int] = []
         for item in items:
             for tensor in (*item.kernel.inputs, *item.kernel.outputs):
@@ -281,7 +283,9 @@ class _Assembler:
             if item.where == "view":
                 continue
             template = self._template(item)
-            func = lower_to_tasks(template.schedule, template.params, template.name, self.context)
+            func, layout = lower_to_tasks(
+                template.schedule, template.params, template.name, self.context, layout
+            )
             codes.append(KernelCode(item.kernel.anchor.name, tasks_of(func), template.constants))
             macs.append(template.macs)
             if not template.is_exact:

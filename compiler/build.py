@@ -34,7 +34,7 @@ def build(
     `dump_dir` gets every intermediate form.
     """
     context = CompileContext(config, dump_dir)
-    func = lower_to_tasks(schedule, tuple(params), name, context)
+    func, _ = lower_to_tasks(schedule, tuple(params), name, context)
     tensors, offset = {}, 0
     for buffer in func.params:
         tensors[buffer.name] = DeviceTensor(buffer.name, buffer.size_bytes, offset)

@@ -8,7 +8,7 @@ from compiler.context import CompileContext
 from compiler.loop.nodes import Func
 from compiler.loop.printer import to_text
 from compiler.loop.verify import verify
-from compiler.passes.allocate_sram import allocate_sram, places_text
+from compiler.passes.allocate_sram import Layout, allocate_sram, places_text
 from compiler.passes.assign_scopes import assign_scopes
 from compiler.passes.emit_tasks import emit_tasks
 from compiler.passes.inject_alu import inject_alu
@@ -22,9 +22,16 @@ from compiler.te.tensor import Tensor
 
 
 def lower_to_tasks(
-    schedule: Schedule, params: tuple[Tensor, ...], name: str, context: CompileContext
-) -> Func:
-    """A kernel as a flat sequence of instructions, without tokens and with unplaced micro-ops."""
+    schedule: Schedule,
+    params: tuple[Tensor, ...],
+    name: str,
+    context: CompileContext,
+    before: Layout | None = None,
+) -> tuple[Func, Layout]:
+    """A kernel as a flat sequence of instructions, without tokens and with unplaced micro-ops.
+
+    Beside it its layout in the scratchpads; `before` is that of the kernel that runs before.
+    """
     config = context.config
 
     def run(step: str, work: Callable[[], Func]) -> Func:
@@ -44,6 +51,6 @@ def lower_to_tasks(
     func = run("inject_alu", lambda: inject_alu(func, config))
     func = run("lower_virtual_threads", lambda: lower_virtual_threads(func))
     with context.step("allocate_sram"):
-        places = allocate_sram(func, config)
+        places = allocate_sram(func, config, before)
     context.dump(name, "allocate_sram", lambda: places_text(places))
-    return run("emit_tasks", lambda: emit_tasks(func, places, config))
+    return run("emit_tasks", lambda: emit_tasks(func, places, config)), places
