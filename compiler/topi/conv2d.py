@@ -66,12 +66,12 @@ def conv2d(
     pad_value, rows, columns = _padding(conv, config)
     blocks = group_weights(conv.weights, conv.groups, config)
     weights = blocks.packed
-    parameters = conv.requant.parameters(_biases(conv, rows, columns), config)
+    parameters = _parameters(conv, rows, columns, config)
     if tiling is None:
         tiling = choose_tiling(_tiling_shape(conv, blocks, parameters, config), config)
     data = te.placeholder(conv.data.shape(config), "int8", conv.data.name)
     wgt = te.placeholder(weights.shape, "int8", f"{name}.weights")
-    params = te.placeholder(parameters.shape, "int32", f"{name}.params")
+    params = te.placeholder(parameters.blocks.shape, "int32", f"{name}.params")
     padded = _padded(data, conv.pads, pad_value)
     acc = _accumulate(padded, wgt, conv, blocks, config)
 
@@ -80,9 +80,18 @@ def conv2d(
     ) -> te.Expr:
         return params(co, rows.index(h), columns.index(w), part, b, o)
 
-    last = req = conv.requant.stages(acc, parameter)
-    operands, constants = [data, wgt, params], {wgt.name: weights, params.name: parameters}
-    exact, fixed = conv.requant.is_exact, None
+    operands, constants = [data, wgt, params], {wgt.name: weights, params.name: parameters.blocks}
+    exact, fixed = conv.requant.is_exact, list[te.Tensor]()
+    if parameters.shared is None:
+        last = req = conv.requant.stages(acc, parameter)
+    else:
+        shared = te.placeholder(parameters.shared.shape, "int32", f"{name}.scale")
+        biased = te.compute(
+            acc.shape, lambda *at: acc(*at) + parameter(0, *at), f"{acc.name}.biased"
+        )
+        last = req = conv.requant.stages(biased, lambda part, *at: shared(part, *at[-2:]))
+        fixed.append(shared)
+        constants[shared.name] = parameters.shared
     if conv.steps:
         shape = conv.out.shape(config)
         others = {n: te.placeholder(shape, "int8", n) for n in conv.others if n != data.name}
@@ -91,19 +100,37 @@ def conv2d(
         last, exact = chain.last, exact and chain.is_exact
         operands += others.values()
         if len(chain.vectors):
-            fixed = chain.params
-            operands.append(fixed)
-            constants[fixed.name] = chain.vectors
+            fixed.append(chain.params)
+            constants[chain.params.name] = chain.vectors
     out = te.compute(
         conv.out.shape(config),
         lambda n, co, h, w, b, o: last(n, co, h, w, b, o).astype("int8"),
         conv.out.name,
     )
-    roles = _Roles(out, acc, padded, wgt, params, fixed)
+    roles = _Roles(out, acc, padded, wgt, params, tuple(fixed))
     schedule = _schedule(roles, tiling, blocks, config)
     return KernelTemplate(
-        name, schedule, (*operands, out), constants, conv.macs, tiling.knobs(), exact
+        name, schedule, (*operands, *fixed, out), constants, conv.macs, tiling.knobs(), exact
     )
+
+
+@dataclass(frozen=True)
+class _Parameters:
+    """Parameter vectors of the requantisation: those of each output block, and common ones."""
+
+    blocks: np.ndarray
+    shared: np.ndarray | None
+
+
+def _parameters(conv: Conv2d, rows: Borders, columns: Borders, config: VtaConfig) -> _Parameters:
+    """All vectors per output block; where an image is one pixel and all channels are scaled alike,
+    only the biases, to be added first: loading the rest would take as long as the products."""
+    full = conv.requant.parameters(_biases(conv, rows, columns), config)
+    if conv.out.h * conv.out.w > 1 or not conv.requant.is_uniform:
+        return _Parameters(full, None)
+    shared = np.broadcast_to(full[0, 0, 0, :, :1, :1], full.shape[3:]).copy()
+    shared[0] = 0
+    return _Parameters(np.ascontiguousarray(full[:, :, :, :1]), shared)
 
 
 def _padding(conv: Conv2d, config: VtaConfig) -> tuple[int, Borders, Borders]:
@@ -166,14 +193,14 @@ def _accumulate(
 
 @dataclass(frozen=True)
 class _Roles:
-    """The tensors that the schedule places; `fixed` has the parameters of the steps, if any."""
+    """The tensors that the schedule places; `fixed` are parameters that serve all blocks."""
 
     out: te.Tensor
     acc: te.Tensor
     padded: te.Tensor
     wgt: te.Tensor
     params: te.Tensor
-    fixed: te.Tensor | None
+    fixed: tuple[te.Tensor, ...]
 
 
 def _cached(s: te.Schedule, params: te.Tensor) -> te.Tensor:
@@ -194,8 +221,8 @@ def _schedule(
     tail = [stage for stage in s.stages if stage.tensor not in (out, acc, padded)]
     wgt_cache = s.cache_read(wgt, "wgt", [acc])
     param_cache = _cached(s, roles.params)
-    if roles.fixed is not None:
-        _cached(s, roles.fixed)
+    for params in roles.fixed:
+        _cached(s, params)
     s[acc].set_scope("acc")
     s[padded].set_scope("inp")
 
@@ -241,7 +268,7 @@ def _schedule(
 
 
 def _tiling_shape(
-    conv: Conv2d, blocks: GroupedWeights, parameters: np.ndarray, config: VtaConfig
+    conv: Conv2d, blocks: GroupedWeights, parameters: _Parameters, config: VtaConfig
 ) -> ConvShape:
     n, co, h, w, _, _ = conv.out.shape(config)
     tiles, vectors = needs(conv.steps, config)
@@ -255,9 +282,9 @@ def _tiling_shape(
         kw=conv.kernel[1],
         sh=conv.strides[0],
         sw=conv.strides[1],
-        params=parameters[0].size // (config.batch * config.block_out),
+        params=parameters.blocks[0].size // (config.batch * config.block_out),
         buffers=conv.requant.buffers + tiles,
-        fixed=vectors,
+        fixed=vectors + (0 if parameters.shared is None else len(parameters.shared)),
         group=blocks.out_blocks,
         is_diagonal=blocks.is_diagonal,
     )
@@ -270,7 +297,7 @@ def check_supported(conv: Conv2d, config: VtaConfig) -> str | None:
         return f"padding {conv.pads} is not smaller than the kernel {kh}x{kw}"
     _, rows, columns = _padding(conv, config)
     blocks = group_weights(conv.weights, conv.groups, config)
-    parameters = conv.requant.parameters(_biases(conv, rows, columns), config)
+    parameters = _parameters(conv, rows, columns, config)
     try:
         choose_tiling(_tiling_shape(conv, blocks, parameters, config), config)
     except CapacityError as error:

@@ -40,6 +40,13 @@ class Requant:
     buffers = 1
 
     @property
+    def is_uniform(self) -> bool:
+        """Whether all channels are scaled alike."""
+        return all(
+            (part == part.flat[0]).all() for part in (self.multiplier, self.left, self.right)
+        )
+
+    @property
     def imm(self) -> int:
         """The immediate of the REQ instruction."""
         return req_imm(self.zero_point, self.mode)
@@ -68,6 +75,10 @@ class Requantiser(Protocol):
     @property
     def is_exact(self) -> bool:
         """Whether the results equal those that the rounding mode asks for."""
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether only the bias, parameter vector 0, differs among channels and may come first."""
 
     @property
     def buffers(self) -> int:

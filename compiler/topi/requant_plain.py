@@ -43,6 +43,9 @@ class PlainRequant:
         """Whether the results equal those of `Requant`."""
         return self._powers() is not None
 
+    # A bias added first would cost a step more: here the bias is a step of its own anyway.
+    is_uniform = False
+
     @property
     def buffers(self) -> int:
         """ACC tiles in use at once: rounding that depends on the value needs a copy of it."""
