@@ -10,6 +10,7 @@ import numpy as np
 from compiler.context import CompileContext
 from compiler.loop.nodes import Task
 from compiler.loop.task_text import task_text
+from compiler.passes.hoist_loads import hoist_loads
 from compiler.passes.insert_tokens import NO_INSTRUCTION, Access, insert_tokens
 from compiler.passes.interleave_tails import interleave_tails
 from compiler.passes.mark_overlap import mark_overlap
@@ -70,7 +71,7 @@ def emit_region(
             for m in (MemType.INP, MemType.WGT, MemType.ACC, MemType.UOP)
         }
         sizes["dram"] = -(-arena // _unit(config)) + 1
-        ordered = hoist_zeroing(interleave_tails(stream, config), config)
+        ordered = hoist_loads(hoist_zeroing(interleave_tails(stream, config), config))
         instructions, origins = insert_tokens(ordered, sizes)
     _dump_stream(context, name, "insert_tokens", instructions)
     with context.step("mark_overlap"):
