@@ -63,7 +63,7 @@ def emit_region(
     constants[placed.buffer.name] = placed.words
     pool = f"{name}.constants"
     places, contents = _lay_out(constants, config)
-    with context.step("insert_tokens"):
+    with context.step("footprints"):
         stream = _footprints(placed.tasks, placed.words, tensors, config)
         arena = max((t.offset + t.size_bytes for t in tensors.values()), default=0)
         sizes = {
@@ -71,7 +71,13 @@ def emit_region(
             for m in (MemType.INP, MemType.WGT, MemType.ACC, MemType.UOP)
         }
         sizes["dram"] = -(-arena // _unit(config)) + 1
-        ordered = hoist_loads(hoist_zeroing(interleave_tails(stream, config), config))
+    with context.step("interleave_tails"):
+        ordered = hoist_zeroing(interleave_tails(stream, config), config)
+    _dump_stream(context, name, "interleave_tails", [access.insn for access in ordered])
+    with context.step("hoist_loads"):
+        ordered = hoist_loads(ordered)
+    _dump_stream(context, name, "hoist_loads", [access.insn for access in ordered])
+    with context.step("insert_tokens"):
         instructions, origins = insert_tokens(ordered, sizes)
     _dump_stream(context, name, "insert_tokens", instructions)
     with context.step("mark_overlap"):

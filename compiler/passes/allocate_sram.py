@@ -122,7 +122,7 @@ class _Stacks:
                 f"memory {buffer.scope!r} of config {self.config.name!r} has {depth} elements, but "
                 f"{parts} = {total} must be in it at once; use smaller tiles or fewer threads"
             )
-        return Place(first)
+        return Place(first, first + elements(buffer) // 2 if buffer.is_double else None)
 
 
 class _Apart(_Stacks):

@@ -65,6 +65,26 @@ def test_overflow_names_the_sum() -> None:
         allocate_sram(func(Alloc(a, Alloc(w, Alloc(b, Alloc(c, EMPTY))))), TINY)
 
 
+def test_a_kernel_keeps_away_from_the_one_before() -> None:
+    before = allocate_sram(func(Alloc(inp("a", 100), EMPTY)), TINY)
+    b, c = inp("b", 50), inp("c", 20)
+    body = Alloc(b, Alloc(c, EMPTY))
+    assert allocate_sram(func(body), TINY, before) == {b: Place(206), c: Place(186)}
+    after = allocate_sram(func(body), TINY, allocate_sram(func(body), TINY, before))
+    assert after == {b: Place(0), c: Place(50)}
+
+
+def test_of_two_ends_the_one_where_the_first_half_is_free() -> None:
+    a = Buffer("a", (2, 60, 1, 4), "int8", "inp", is_double=True)
+    b = Buffer("b", (2, 90, 1, 4), "int8", "inp", is_double=True)
+    before = allocate_sram(func(Alloc(a, EMPTY)), TINY)
+    places = allocate_sram(func(Alloc(b, EMPTY)), TINY, before)
+    assert places[b].spans(b) == [range(166, 256), range(76, 166)]
+    whole = Buffer("c", (2, 128, 1, 4), "int8", "inp", is_double=True)
+    full = allocate_sram(func(Alloc(whole, EMPTY)), TINY)
+    assert allocate_sram(func(Alloc(whole, EMPTY)), TINY, full) == full
+
+
 def acc(name: str, count: int, is_double: bool = False) -> Buffer:
     halves = (2,) if is_double else ()
     return Buffer(name, (*halves, count, 1, 4), "int32", "acc", is_double)
@@ -87,7 +107,7 @@ def test_halves_that_only_fit_one_after_the_other_do_so() -> None:
     room = TINY.depth(MEMORY["acc"]) // 2
     a, b = acc("a", 40), acc("b", room - 20, True)
     places = allocate_sram(func(Alloc(a, Alloc(b, EMPTY))), TINY)
-    assert places == {a: Place(0), b: Place(40)}
+    assert places == {a: Place(0), b: Place(40, room + 20)}
     assert places[b].steps(b) == [room - 20, 1]
 
 

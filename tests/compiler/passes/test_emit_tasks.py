@@ -118,7 +118,7 @@ def test_the_pipeline_is_these_passes_in_order(kind: str, tmp_path) -> None:
     kernel = example(kind)
     context = CompileContext(kernel.config, tmp_path)
     template = kernel.template
-    func = lower_to_tasks(template.schedule, template.params, "kernel", context)
+    func, _ = lower_to_tasks(template.schedule, template.params, "kernel", context)
     expected = after(kernel, "emit_tasks")
     np.testing.assert_array_equal(result(func, kernel), result(expected, kernel))
     dumped = [path.stem.partition("-kernel-")[2] for path in sorted(tmp_path.iterdir())]

@@ -251,3 +251,18 @@ def test_compute_at_is_outside_what_reads_it() -> None:
         "move one of them"
     ):
         program.lower()
+
+
+def test_a_tensor_is_computed_between_what_it_reads_and_what_reads_it() -> None:
+    x = te.placeholder((4,), "int32", "x")
+    a = te.compute((4,), lambda i: x(i) + 1, "a")
+    b = te.compute((4,), lambda i: a(i) + 1, "b")
+    c = te.compute((4,), lambda i: x(i) + 2, "c")
+    d = te.compute((4,), lambda i: b(i) + c(i), "d")
+    s = te.Schedule(d)
+    with refused("compute_before: 'b' cannot be computed before 'a': it reads 'a'"):
+        s.compute_before(b, a)
+    with refused("compute_before: 'a' cannot be computed before 'c': 'b' reads it"):
+        s.compute_before(a, c)
+    s.compute_before(c, a)
+    assert [stage.name for stage in s.stages] == ["c", "a", "b", "d"]

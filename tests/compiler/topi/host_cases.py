@@ -320,8 +320,8 @@ def _unfold(op: str, rng: Rng, name: str) -> Case:
     x, layout, _ = _image(rng, int(rng.integers(1, 5)))
     kernel, strides, size = (tuple(int(v) for v in rng.integers(1, 5, 2)) for _ in range(3))
     before = tuple(int(v) for v in rng.integers(0, 3, 2))
-    attrs = {"kernel": kernel, "strides": strides, "before": before, "size": size}
-    attrs |= {"value": int(rng.integers(-128, 128)), "layout": layout}
+    shape = {"kernel": kernel, "strides": strides, "before": before, "size": size}
+    attrs = {**shape, "value": int(rng.integers(-128, 128)), "layout": layout}
     quant = _quant(rng)
     return _case(op, name, [(x, quant)], [], attrs, quant, layout)
 
