@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import typer
 
 from vta import show
-from vta.commands import compiling, hardware, looking, measuring, running
+from vta.commands import compiling, hardware, looking, measuring, profiling, running
 from vta_hw.spec.errors import VtaKitError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.command("compile")(compiling.compile_command)
 app.command("run")(running.run_command)
 app.command("exec")(running.exec_command)
+app.command("profile")(profiling.profile_command)
 app.command("diff")(looking.diff_command)
 app.command("verilog")(hardware.verilog_command)
 app.command("disasm")(looking.disasm_command)
