@@ -33,6 +33,8 @@ app.command("info")(looking.info_command)
 bench = typer.Typer(help="Measure; every figure comes with its bound.", rich_markup_mode=None)
 bench.command("machine")(measuring.bench_machine_command)
 bench.command("simulator")(measuring.bench_simulator_command)
+bench.command("layers")(measuring.bench_layers_command)
+bench.command("networks")(measuring.bench_networks_command)
 app.add_typer(bench, name="bench")
 
 
