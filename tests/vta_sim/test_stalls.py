@@ -163,7 +163,7 @@ CASES = {
     ),
     # LOAD ACC: issued in 38, granted in 40, the beats of its 4 elements come in 51 .. 58 and every
     # second one completes an element: it arrives in 53, 55, 57 and 59 and takes GEMM's slot. GEMM
-    # is not in its way, but may issue 4 later, in 42, and would have had slots in 44 .. 143.
+    # is not in its way, issues no sooner than in 42, and would have had slots in 44 .. 143.
     "slots taken by a LOAD": (
         """
         load acc sram=64 y=1 x=4 stride=4

@@ -92,7 +92,7 @@ def layer_costs(config: VtaConfig, progress: Progress, only: Sequence[str] = ())
 def _layer_row(layer: Layer, config: VtaConfig) -> Row:
     found = profile(compile_layer(layer, config))
     if not found.layers:
-        reason = next(row.reason for row in found.elsewhere if row.where == "host")
+        reason = next(row.reason for row in found.elsewhere if row.name == layer.name)
         raise WorkloadError(
             f"{layer.name} does not run on VTA with config {config.name!r}: {reason}; choose "
             f"another config"
@@ -120,6 +120,7 @@ def layer_graph(layer: Layer, images: int = 1) -> Graph:
     # Sums of n products of numbers of this size are about sqrt(n) times as large.
     grown = np.exp2(np.round(np.log2(64 * np.sqrt(depth * layer.kernel**2))))
     tensors = [
+        _activation("image", (images, layer.channels_in, layer.size, layer.size), 2.0**-5),
         _activation("x", (images, layer.channels_in, layer.size, layer.size), 2.0**-5),
         Tensor("w", TensorType(shape, "int8", Quant.per_tensor(2.0**-6, 0), "OIHW"), weights),
         Tensor("b", TensorType(bias.shape, "int32"), bias),
@@ -133,9 +134,11 @@ def layer_graph(layer: Layer, images: int = 1) -> Graph:
         "layout": "NCHW",
         "activation": "none",
     }
+    # Stands for the layer before: what the host has as an image, it may unfold as well.
+    before = Node("before", "reshape", ("image",), ("x",), {"shape": tensors[0].type.shape})
     node = Node(layer.name, "qnn.conv2d", ("x", "w", "b"), ("y",), attrs)
     table = {tensor.name: tensor for tensor in tensors}
-    return Graph(layer.name, ("x",), ("y",), table, (node,), "onnx")
+    return Graph(layer.name, ("image",), ("y",), table, (before, node), "onnx")
 
 
 def _activation(name: str, shape: tuple[int, ...], scale: float) -> Tensor:

@@ -31,13 +31,12 @@ def profile_command(
     from runtime.package import Package, write_atomically
     from vta import api
     from vta.profiling import page, report
-    from vta.profiling.measure import ProgramEndError, profile
+    from vta.profiling.measure import ProgramEndError
 
     loaded = Package.load(package)
-    config = api.config(loaded.config, with_latency(settings, latency))
     try:
         with show.progress(f"profiling {loaded.model}"):
-            found = profile(loaded, config)
+            found = api.profile(loaded, settings=with_latency(settings, latency))
     except ProgramEndError as error:
         show.note(f"vta: {error}")
         return show.exit_status(error.result.status)

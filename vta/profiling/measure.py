@@ -14,9 +14,9 @@ from functools import cached_property
 import numpy as np
 
 from runtime.package import LayerRow, Package, VtaCall
-from vta.api import UsageError
 from vta.profiling.traffic import Traffic, traffic_of
 from vta_hw.spec.config import PAGE_BYTES, VtaConfig
+from vta_hw.spec.errors import VtaKitError
 from vta_hw.spec.events import Timeline
 from vta_hw.spec.isa import Store
 from vta_hw.spec.machine import bus_bytes
@@ -33,7 +33,11 @@ ARRAY, READS, WRITES = "array", "reads", "writes"
 """What may set the bound of a layer."""
 
 
-class ProgramEndError(UsageError):
+class ProfileError(VtaKitError):
+    """A package that cannot be profiled so."""
+
+
+class ProgramEndError(ProfileError):
     """A program that faults or deadlocks has no profile; `result` has the verdict."""
 
     def __init__(self, text: str, result: RunResult) -> None:
@@ -179,7 +183,7 @@ def profile(package: Package, config: VtaConfig | None = None) -> Profile:
     """
     machine = package.config if config is None else config
     if machine.program_hash != package.config.program_hash:
-        raise UsageError(
+        raise ProfileError(
             f"package of {package.model!r} is for config {package.config.name!r}, not "
             f"{machine.name!r}; compile the model for that config"
         )
