@@ -146,6 +146,37 @@ CASES = {
         ],
         164,
     ),
+    # INP is done in 37 and retires in 39: WGT, issued after it and under way, is not waited for.
+    "a load behind the one that is awaited": (
+        """
+        load inp y=1 x=1 push_next
+        load wgt y=1 x=4 stride=4
+        gemm uop=0..1 iter=1/50 pop_prev
+        finish
+        """,
+        [
+            *[(38, "load_inp"), (40, "gemm_interval"), (42, "gemm"), (92, "gemm_interval")],
+            *[(94, "issue"), (97, "end")],
+        ],
+        105,
+    ),
+    # The first LOAD has a burst granted in each of the cycles 25 .. 124; the second one, issued in
+    # 27, is taken in 125, so that the awaited one may issue in 126. It is granted in 128, done in
+    # 140 and retires in 142.
+    "a load that finds no room": (
+        """
+        load inp y=100 x=1 stride=1
+        load inp sram=128 y=1 x=1
+        load inp sram=129 y=1 x=1 push_next
+        gemm uop=0..1 iter=1/50 pop_prev
+        finish
+        """,
+        [
+            *[(38, "load_inp"), (143, "gemm_interval"), (145, "gemm"), (195, "gemm_interval")],
+            *[(197, "issue"), (200, "end")],
+        ],
+        208,
+    ),
     # Zeroed by GEMM (issue in 38, slots in 40 .. 59, retired in 61), then by a LOAD of padding:
     # issued in 62, taken in 63, filled in 64 .. 83, retired in 85.
     "zeroing": (
