@@ -8,13 +8,13 @@ their files. ResNet-18 is built on the spot, and left out where what builds it i
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,14 +23,11 @@ from rich.console import Console
 from rich.table import Table
 
 import vta
+from vta.bench.models import MissingModelError, build_model, find_model
 
 REPO = Path(__file__).resolve().parent.parent
 DIGITS = REPO / "examples" / "digits" / "digits_int8.onnx"
-_SHARED = REPO.parent / "shared" / "models"
-_NETWORKS = {
-    "ResNet-8": ("ic_resnet8_int8.tflite", "pretrainedResnet_quant.tflite"),
-    "autoencoder": ("ad_autoencoder_int8.tflite", "ad01_int8.tflite"),
-}
+_NETWORKS = {"ResNet-8": "ic_resnet8_int8.tflite", "autoencoder": "ad_autoencoder_int8.tflite"}
 _COMPILE = """
 import sys, time
 import vta
@@ -54,41 +51,26 @@ class Measurement:
 
 
 def models(folder: Path | None) -> dict[str, Path]:
-    """Networks to measure: the digits, and what is found below `folder` or beside the checkout."""
+    """Networks to measure: the digits, and those that `vta.bench.models` finds."""
     found = {"digits": DIGITS}
-    for name, files in _NETWORKS.items():
-        for place in (folder, _SHARED):
-            if place is not None and place.is_dir():
-                paths = [path for file in files for path in sorted(place.rglob(file))]
-                if paths:
-                    found.setdefault(name, paths[0])
+    for name, file in _NETWORKS.items():
+        with suppress(MissingModelError):
+            found[name] = find_model(file, folder)
     return found
 
 
 def resnet18(folder: Path) -> dict[str, Path]:
     """ResNet-18 at its full size, written below `folder`; empty with a word why it is left out."""
-    path = folder / "resnet18.onnx"
-    build = subprocess.run(
-        [sys.executable, "-m", "examples.imagenet.build", "resnet18", "-o", str(path)],
-        capture_output=True,
-        text=True,
-        cwd=REPO,
-    )
-    if build.returncode:
-        print(f"without ResNet-18: {build.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+    try:
+        return {"ResNet-18": build_model("resnet18", folder)}
+    except MissingModelError as error:
+        print(f"without ResNet-18: {error}", file=sys.stderr)
         return {}
-    return {"ResNet-18": path}
 
 
 def add_models_option(parser: argparse.ArgumentParser) -> None:
     """Give the parser the option ``--models``, whose value is what `models` takes."""
-    variable = os.environ.get("VTA_MLPERF_TINY")
-    parser.add_argument(
-        "--models",
-        type=Path,
-        default=Path(variable) if variable else None,
-        help="folder with MLPerf Tiny's networks",
-    )
+    parser.add_argument("--models", type=Path, help="folder with MLPerf Tiny's networks")
 
 
 def _compile(model: Path, config: str, package: Path) -> tuple[float, float]:

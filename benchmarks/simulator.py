@@ -7,13 +7,12 @@ with MLPerf Tiny's networks. All other arguments are those of the command.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.compile_time import REPO, add_models_option, models
+from benchmarks.compile_time import add_models_option, models, resnet18
 from vta.cli import main as vta
 
 
@@ -27,14 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if resnet8 is not None:
         command += ["--resnet8", str(resnet8)]
     with tempfile.TemporaryDirectory(prefix="vta-") as folder:
-        resnet18 = Path(folder) / "resnet18_int8.onnx"
-        build = [sys.executable, "-m", "examples.imagenet.build", "resnet18", "-o", str(resnet18)]
-        built = subprocess.run(build, cwd=REPO, capture_output=True, text=True, check=False)
-        if built.returncode:
-            said = (built.stderr.splitlines() or ["no message"])[-1]
-            print(f"ResNet-18 cannot be built and is left out: {said}", file=sys.stderr)
-        else:
-            command += ["--resnet18", str(resnet18)]
+        for path in resnet18(Path(folder)).values():
+            command += ["--resnet18", str(path)]
         return vta([*command, *others])
 
 

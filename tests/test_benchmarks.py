@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from benchmarks import compile_time, rtl_speed, simulator
 from runtime.device import open_device
 from tests.models import DIGITS
+from vta.bench import models as model_files
 from vta_hw.spec.config import VtaConfig
 
 
@@ -25,7 +25,7 @@ def test_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
 
 
 def test_models_below_a_folder(tmp_path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(compile_time, "_SHARED", tmp_path / "nowhere")
+    monkeypatch.setattr(model_files, "_BESIDE", tmp_path / "nowhere")
     clone = tmp_path / "tiny" / "trained_models"
     clone.mkdir(parents=True)
     (clone / "pretrainedResnet_quant.tflite").touch()
@@ -55,10 +55,6 @@ def test_speed_of_the_rtl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 def test_simulators_with_the_networks_that_are_there(monkeypatch: pytest.MonkeyPatch):
     commands: list[list[str]] = []
-    builds = iter((0, 1))
-
-    def run(command, **_):
-        return subprocess.CompletedProcess(command, next(builds), "", "no onnxruntime")
 
     def vta(command):
         commands.append(command)
@@ -66,9 +62,10 @@ def test_simulators_with_the_networks_that_are_there(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(simulator, "vta", vta)
     monkeypatch.setattr(simulator, "models", lambda folder: {"ResNet-8": Path("r8.tflite")})
-    monkeypatch.setattr(simulator.subprocess, "run", run)
+    monkeypatch.setattr(simulator, "resnet18", lambda folder: {"ResNet-18": folder / "r18.onnx"})
     assert simulator.main(["--json"]) == 0
     monkeypatch.setattr(simulator, "models", lambda folder: {})
+    monkeypatch.setattr(simulator, "resnet18", lambda folder: {})
     assert simulator.main(["--write", "page.md"]) == 0
     full, least = commands
     assert full[:4] == ["bench", "simulator", "--resnet8", "r8.tflite"]

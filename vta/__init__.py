@@ -30,9 +30,11 @@ if TYPE_CHECKING:
         execute,
         load,
         lower,
+        profile,
         random_inputs,
         run_program,
     )
+    from vta.profiling.measure import Profile
     from vta_hw.spec.config import VtaConfig as Config
     from vta_hw.spec.config import named_configs
     from vta_hw.spec.errors import VtaKitError
@@ -49,6 +51,7 @@ __all__ = [
     "LayerRow",
     "Outcome",
     "Package",
+    "Profile",
     "Program",
     "Report",
     "RunResult",
@@ -66,6 +69,7 @@ __all__ = [
     "lower",
     "named_configs",
     "open_device",
+    "profile",
     "random_inputs",
     "run_program",
     "te",
@@ -82,6 +86,7 @@ _HOMES = {
     "LayerRow": "runtime.package",
     "Outcome": "runtime.executor",
     "Package": "runtime.package",
+    "Profile": "vta.profiling.measure",
     "Program": "vta_hw.spec.program",
     "Report": "vta_sim.hazards",
     "RunResult": "vta_hw.spec.result",
@@ -99,6 +104,7 @@ _HOMES = {
     "lower": "vta.api",
     "named_configs": "vta_hw.spec.config",
     "open_device": "runtime.device",
+    "profile": "vta.api",
     "random_inputs": "vta.api",
     "run_program": "vta.api",
     "te": "compiler.te:",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from compiler import te
     from compiler.driver import CompileResult
     from compiler.loop.nodes import Func
+    from vta.profiling.measure import Profile
     from vta_sim.hazards import Report
 
 ConfigLike = VtaConfig | str | Path
@@ -139,6 +140,23 @@ def load(
         engine=engine,
     )
     return Executor(whole, opened, host=host)
+
+
+def profile(
+    package: str | Path | Package,
+    *,
+    config: ConfigLike | None = None,
+    settings: Iterable[str] = (),
+) -> Profile:
+    """Count the cycles of one inference layer by layer, and say what each cycle went into.
+
+    `config` is of the machine, if it differs from the package's in timing; ``KEY=VALUE`` settings
+    are applied to it, or to the package's. No input is needed.
+    """
+    from vta.profiling import measure
+
+    whole = package if isinstance(package, Package) else Package.load(package)
+    return measure.profile(whole, config_of(whole.config if config is None else config, settings))
 
 
 def execute(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import typer
 
 from vta import show
-from vta.commands import compiling, hardware, looking, measuring, running
+from vta.commands import compiling, hardware, looking, measuring, profiling, running
 from vta_hw.spec.errors import VtaKitError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.command("compile")(compiling.compile_command)
 app.command("run")(running.run_command)
 app.command("exec")(running.exec_command)
+app.command("profile")(profiling.profile_command)
 app.command("diff")(looking.diff_command)
 app.command("verilog")(hardware.verilog_command)
 app.command("disasm")(looking.disasm_command)
@@ -32,6 +33,8 @@ app.command("info")(looking.info_command)
 bench = typer.Typer(help="Measure; every figure comes with its bound.", rich_markup_mode=None)
 bench.command("machine")(measuring.bench_machine_command)
 bench.command("simulator")(measuring.bench_simulator_command)
+bench.command("layers")(measuring.bench_layers_command)
+bench.command("networks")(measuring.bench_networks_command)
 app.add_typer(bench, name="bench")
 
 

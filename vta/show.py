@@ -196,7 +196,7 @@ def layer_table(package: Package) -> Table:
     headings = ("layer", "operator", "where", "MACs", "instructions", "loaded B", "stored B")
     rows = [
         (
-            _short(row.name),
+            short_name(row.name),
             row.op,
             f"{row.where}: {row.reason}" if row.reason else row.where,
             row.macs,
@@ -209,7 +209,7 @@ def layer_table(package: Package) -> Table:
     return table("layers", headings, rows)
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     """TFLite joins the names of all fused operators by semicolons; the first one says enough."""
     first, joint, _ = name.partition(";")
     return f"{first};..." if joint else first

@@ -19,6 +19,10 @@ from tests.networks.imagenet import (
     needs_exact_judge,
     print_by_operator,
 )
+from tests.vta.bounds import check_bounds
+from vta.bench.costs import network_cost
+from vta.bench.workloads import NETWORKS
+from vta.profiling.measure import profile
 
 pytestmark = pytest.mark.slow
 CROPS = 20
@@ -52,6 +56,17 @@ def test_everything_quantised_runs_on_vta(compiled: CompileResult):
     ops = Counter(row.op.split("+")[0] for row in package.layers if row.where == "vta")
     assert ops == {"conv2d": 20, "dense": 1, "max_pool2d": 1, "avg_pool2d": 1, "add": 8}
     assert sum(row.macs for row in package.layers) == 1_814_073_344
+
+
+def test_cycles_are_those_that_are_published_for(compiled: CompileResult):
+    """The counted layers are the 19 convolutions of 6,623,232 cycles of 256 MACs."""
+    (network,) = [network for network in NETWORKS if network.name == "resnet18"]
+    found = profile(compiled.package)
+    check_bounds(found)
+    cost = network_cost(network, found)
+    assert cost.counted.ideal_cycles == 6_623_232
+    assert cost.counted.cycles < cost.cycles == sum(row.cycles for row in found.rows)
+    assert cost.reference_cycles == 7_729_601
 
 
 def test_no_hazards(compiled: CompileResult):

@@ -32,6 +32,7 @@ def _started(*arguments: str) -> tuple[int, set[str]]:
     [
         *(["--help"], ["compile", "--help"], ["run", "--help"], ["exec", "--help"]),
         *(["check", "--help"], ["bench", "machine", "--help"], ["complie"], ["run", "--bogus"]),
+        *(["profile", "--help"], ["bench", "layers", "--help"], ["bench", "networks", "--help"]),
     ],
 )
 def test_help_and_complaints_import_nothing_heavy(arguments: list[str]):

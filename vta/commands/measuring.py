@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vta import show
-from vta.commands.options import ConfigOption, DeviceOption, JsonOption, SetOption
+from vta.commands.options import (
+    ConfigOption,
+    DeviceOption,
+    JsonOption,
+    LatencyOption,
+    SetOption,
+    with_latency,
+)
+
+if TYPE_CHECKING:
+    from vta.bench.costs import Cost
+    from vta_hw.spec.config import VtaConfig
+
+OnlyOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TEXT", help="workloads whose names contain this; may be repeated"),
+]
 
 
 def bench_machine_command(
@@ -91,3 +108,66 @@ def bench_simulator_command(
             {**best, "config": chosen.name, "machine": made.record(), "variants": records}
         )
     return show.EXIT_OK
+
+
+def bench_layers_command(
+    config: ConfigOption = "default",
+    settings: SetOption = None,
+    latency: LatencyOption = None,
+    only: OnlyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Count the cycles of single layers of ResNet-18, ResNet-50 and MobileNet, each alone.
+
+    Every figure comes with the array's ideal, the bound, and what was published for the geometry.
+    """
+    from vta import api
+    from vta.bench import costs
+
+    chosen = api.config(config, with_latency(settings, latency))
+    found = list(costs.layer_costs(chosen, show.progress, only or ()))
+    _write_costs(chosen, found)
+    if as_json:
+        show.write_json({**_machine(chosen), "layers": [cost.record() for cost in found]})
+
+
+def bench_networks_command(
+    config: ConfigOption = "default",
+    settings: SetOption = None,
+    latency: LatencyOption = None,
+    only: OnlyOption = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="folder with MLPerf Tiny's networks"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Count the cycles of whole networks, and of the layers that published figures count.
+
+    A network that is not here is left out, with a remark that says how to get it.
+    """
+    from vta import api
+    from vta.bench import costs
+
+    chosen = api.config(config, with_latency(settings, latency))
+    missing: dict[str, str] = {}
+    found = list(costs.network_costs(chosen, show.progress, only or (), models, missing))
+    _write_costs(chosen, found)
+    for name, reason in missing.items():
+        show.note(f"without {name}: {reason}")
+    if as_json:
+        records = [cost.record() for cost in found]
+        show.write_json({**_machine(chosen), "networks": records, "missing": missing})
+
+
+def _machine(config: VtaConfig) -> dict[str, Any]:
+    return {"config": config.name, "latency": config.dram_latency}
+
+
+def _write_costs(config: VtaConfig, found: Sequence[Cost]) -> None:
+    from vta.bench import costs
+
+    title = f"cycles on {config.name}, memory latency {config.dram_latency}"
+    show.write_table(show.table(title, costs.HEADINGS, costs.table_rows(found)))
+    for name, source in costs.sources(found).items():
+        show.write(f"{name}: {source}")

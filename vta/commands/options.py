@@ -24,6 +24,10 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="override one key of the configuration"),
 ]
+LatencyOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="of the memory, in cycles: short for --set DRAM_LATENCY=N"),
+]
 DeviceOption = Annotated[
     str, typer.Option(help=f"what runs the programs: {', '.join(device_names())}")
 ]
@@ -63,3 +67,8 @@ def engine_of(choice: EngineChoice | None) -> Literal["compiled", "plain"] | Non
         case EngineChoice.PLAIN:
             return "plain"
     return None
+
+
+def with_latency(settings: list[str] | None, latency: int | None) -> list[str]:
+    """The settings of a `SetOption` and a `LatencyOption` together."""
+    return [*(settings or ()), *([] if latency is None else [f"DRAM_LATENCY={latency}"])]

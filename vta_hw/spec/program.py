@@ -171,6 +171,10 @@ class Program:
         """Where instruction `index` comes from, or an empty string."""
         return self.sources[self.source_of[index]] if self.source_of else ""
 
+    def layer(self, index: int) -> str:
+        """The layer that instruction `index` works for: a source is LAYER: STAGE; empty if none."""
+        return self.source(index).rpartition(": ")[0]
+
     # -- addresses --------------------------------------------------------------------------------
 
     @cached_property

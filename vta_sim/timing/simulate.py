@@ -54,15 +54,29 @@ _MARGIN = 4
 """Spans ahead of a loader beyond open bursts: what has ended on the bus and still comes."""
 
 
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What a timeline lacks, in the same cycles.
+
+    `done` has the cycle in which the work of each instruction ends (L5, G3, T5), where it has
+    retired. `gemm_slots` are the spans in which GEMM is granted a slot, as rows of (first cycle,
+    last cycle).
+    """
+
+    done: IntArray
+    gemm_slots: IntArray
+
+
 @dataclass(frozen=True)
 class Timing:
     """What a program does when; `executed` are the instructions that take effect, in order.
 
-    `result` has a timeline if one was asked for.
+    `result` has a timeline if one was asked for, and there is `work` then.
     """
 
     result: RunResult
     executed: IntArray
+    work: Work | None = None
 
 
 @lru_cache(maxsize=4)
@@ -97,6 +111,7 @@ def time_program(
         cycles = int(library["run_core"](core.address))
         counted = _counters(library, core, cycles)
         spans = (_spans(core["read"]["bus"]), _spans(core["write"]["bus"])) if timeline else None
+        work = _work(core) if timeline else None
     finally:
         library["free_core"](core.address)
     plain = result_of(config, words, table, _ending(core), limit)
@@ -115,7 +130,7 @@ def time_program(
         timeline=moments,
     )
     executed = core.kept("executed")[: int(core["executed_count"])]
-    return Timing(result, np.ascontiguousarray(executed))
+    return Timing(result, np.ascontiguousarray(executed), work)
 
 
 def _core(
@@ -176,6 +191,10 @@ def _counters(library: Library, core: Record, cycles: int) -> dict[str, int]:
         for state in names:
             found[state_counter(stage, state)] = ranks[stage][_RANKS[state]]
     return {name: int(value) for name, value in found.items()}
+
+
+def _work(core: Record) -> Work:
+    return Work(core.kept("done").copy(), _spans(core["acc"]["works"][GEMM]["granted"]))
 
 
 def _spans(spans: Any) -> IntArray:
