@@ -29,11 +29,10 @@ def split_products(tasks: Sequence[Task], config: VtaConfig) -> list[Task]:
     out: list[Task] = []
     for task, wanted in zip(tasks, _wanted(tasks), strict=True):
         insn = task.insn
+        count = 1
         if isinstance(insn, Gemm) and not insn.reset:
             count = min(wanted, len(task.uops), _steps(insn) // _STEPS_LEAST)
-            out += _pieces(task, insn, max(1, count))
-        else:
-            out.append(task)
+        out += _pieces(task, count) if count > 1 else [task]
     return out
 
 
@@ -57,11 +56,12 @@ def _share(out: list[int], run: Sequence[int], tail: int) -> None:
         out[place] = -(-max(2, tail + -(-tail // 2)) // len(run))
 
 
-def _pieces(task: Task, insn: Gemm, count: int) -> list[Task]:
+def _pieces(task: Task, count: int) -> list[Task]:
+    assert isinstance(task.insn, Gemm)
     cuts = [len(task.uops) * n // count for n in range(count + 1)]
     out = []
     for first, last in pairwise(cuts):
-        part = replace(insn, uop_bgn=0, uop_end=last - first)
+        part = replace(task.insn, uop_bgn=0, uop_end=last - first)
         out.append(replace(task, insn=part, uops=task.uops[first:last]))
     return out
 
