@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +20,7 @@ from compiler.passes.verify_tokens import verify_tokens
 from compiler.passes.zero_by_loads import hoist_zeroing, zero_by_loads
 from vta_hw.spec.asm import disassemble_program, format_insn
 from vta_hw.spec.config import MemType, VtaConfig
-from vta_hw.spec.footprint import footprint
+from vta_hw.spec.footprint import Footprint, footprint
 from vta_hw.spec.isa import Alu, Gemm, Instruction, Load, Store
 from vta_hw.spec.program import Program, Relocation, Symbol
 
@@ -143,6 +143,8 @@ def _footprints(
 ) -> list[Access]:
     """What each instruction touches; constants are never written and so left out of DRAM."""
     uop_memory = np.zeros(config.depth(MemType.UOP), np.uint32)
+    # Rounds of loops repeat their instructions, in the same places.
+    known: dict[Hashable, Footprint] = {}
     out = []
     for index, task in enumerate(tasks):
         insn = task.insn
@@ -154,8 +156,11 @@ def _footprints(
             end = insn.sram_base + insn.x_size
             uop_memory[insn.sram_base : end] = words[insn.dram_base : insn.dram_base + insn.x_size]
         if isinstance(insn, Gemm | Alu):
-            uops = uop_memory[insn.uop_bgn : insn.uop_end].copy()
-        touched = footprint(insn, uops, config)
+            uops = uop_memory[insn.uop_bgn : insn.uop_end]
+        key = (insn, uops.tobytes())
+        if key not in known:
+            known[key] = footprint(insn, uops.copy(), config)
+        touched = known[key]
         reads, writes = list(touched.reads), list(touched.writes)
         if touched.rows is not None and start is not None:
             moved = writes if isinstance(insn, Store) else reads

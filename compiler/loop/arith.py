@@ -6,17 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from compiler.loop.expr import (
+    COMPARE,
     INDEX,
+    INTEGER_OPS,
     Binary,
+    Both,
     Compare,
     Const,
     Expr,
+    Select,
     Var,
     children,
     compare,
     rebuild,
     same,
-    substitute,
+    wrap,
 )
 
 
@@ -162,7 +166,17 @@ def difference(a: Expr, b: Expr) -> int | None:
 
 def evaluate(expr: Expr, values: Mapping[Var, int]) -> int:
     """The value of an index expression whose variables are all known."""
-    result = simplify(substitute(expr, {v: Const(n) for v, n in values.items()}))
-    if not isinstance(result, Const):
-        raise ValueError(f"index {expr} is not known: {result}")
-    return int(result.value)
+    match expr:
+        case Const(value):
+            return int(value)
+        case Var() if expr in values:
+            return values[expr]
+        case Binary(op, a, b) if op in INTEGER_OPS:
+            return wrap(INTEGER_OPS[op](evaluate(a, values), evaluate(b, values)), expr.dtype)
+        case Compare(op, a, b):
+            return int(COMPARE[op](evaluate(a, values), evaluate(b, values)))
+        case Both(a, b):
+            return evaluate(a, values) and evaluate(b, values)
+        case Select(cond, then, other):
+            return evaluate(then if evaluate(cond, values) else other, values)
+    raise ValueError(f"index {expr} is not known: nothing gives it a value")

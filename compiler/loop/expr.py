@@ -18,6 +18,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Union
 
 import numpy as np
@@ -241,11 +242,12 @@ INTEGER_OPS: Mapping[str, Callable[[Any, Any], Any]] = {
     "&": lambda a, b: a & b,
 }
 """What `Binary` does to integers, before wrapping to their dtype."""
-_COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
+COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
     "<": lambda a, b: a < b,
     ">=": lambda a, b: a >= b,
     "==": lambda a, b: a == b,
 }
+"""What `Compare` says."""
 
 
 def as_expr(value: ExprLike, dtype: str = INDEX) -> Expr:
@@ -259,9 +261,14 @@ def wrap(value: int, dtype: str) -> int:
     """An integer reduced to the range of `dtype`; truth values pass through."""
     if dtype == "bool":
         return value
-    info = np.iinfo(dtype)
-    low, high = int(info.min), int(info.max)
+    low, high = _bounds(dtype)
     return value if low <= value <= high else (value - low) % (high - low + 1) + low
+
+
+@lru_cache(maxsize=16)
+def _bounds(dtype: str) -> tuple[int, int]:
+    info = np.iinfo(dtype)
+    return int(info.min), int(info.max)
 
 
 def _is_int(dtype: str) -> bool:
@@ -299,7 +306,7 @@ def compare(op: str, a: ExprLike, b: ExprLike) -> Expr:
     a = as_expr(a)
     b = as_expr(b, a.dtype)
     if isinstance(a, Const) and isinstance(b, Const):
-        return Const(int(_COMPARE[op](a.value, b.value)), "bool")
+        return Const(int(COMPARE[op](a.value, b.value)), "bool")
     return Compare(op, a, b)
 
 

@@ -6,7 +6,7 @@ each iteration only evaluates them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from compiler.errors import LoweringError
@@ -28,9 +28,9 @@ from compiler.loop.nodes import (
 from compiler.loop.rewrite import nest_of
 from compiler.loop.scopes import Place
 from compiler.loop.units import ALU_IMM, UNITS
-from compiler.passes.fold_micro_ops import Loop, fold_micro_ops
+from compiler.passes.fold_micro_ops import Folded, Loop, fold_micro_ops
 from compiler.passes.lower_copies import lower_copy
-from compiler.passes.split_pieces import is_piecewise, split_pieces
+from compiler.passes.split_pieces import Piece, deciding_vars, is_piecewise, split_pieces
 from vta_hw.spec.config import VtaConfig
 
 
@@ -55,7 +55,10 @@ class _Emitter:
         self.config = config
         self.values: dict[Var, int] = {}
         self.tasks: list[Task] = []
-        self.operands: dict[Stmt, list[_Operand]] = {}
+        self.operands: dict[Hashable, _Operand] = {}
+        self.deciding: dict[Stmt, frozenset[Var] | None] = {}
+        self.pieces: dict[Hashable, list[Piece]] = {}
+        self.folded: dict[Hashable, list[Folded]] = {}
         self.begins: dict[Copy, tuple[list[Affine], list[Affine]]] = {}
 
     def visit(self, stmt: Stmt) -> None:
@@ -127,19 +130,27 @@ class _Emitter:
                 f"stage {core.loc!r} uses the unit {core.op!r}, which VTA does not have; its units "
                 f"are {', '.join(UNITS)}"
             )
-        if is_piecewise(core):
-            for part_loops, part in split_pieces(loops, core, self.values):
-                self._linear_steps(part, part_loops, part)
-        else:
-            self._linear_steps(stmt, loops, core)
+        for part_loops, part in self._pieces(stmt, loops, core):
+            self._linear_steps(part_loops, part)
 
-    def _linear_steps(self, stmt: Stmt, loops: Sequence[For], core: Apply) -> None:
-        if stmt not in self.operands:
-            accesses = [core.dst, *core.srcs]
-            if core.op == ALU_IMM:  # portable encoding: src addresses what dst does
-                accesses = [core.dst, core.dst]
-            self.operands[stmt] = [self._operand(a, loops) for a in accesses[:3]]
-        operands = self.operands[stmt]
+    def _pieces(self, stmt: Stmt, loops: Sequence[For], core: Apply) -> list[Piece]:
+        """The nest itself if no index in it chooses by position, else its pieces."""
+        if stmt not in self.deciding:
+            self.deciding[stmt] = deciding_vars(core) if is_piecewise(core) else None
+        deciding = self.deciding[stmt]
+        if deciding is None:
+            return [(list(loops), core)]
+        fixed = {var: value for var, value in self.values.items() if var in deciding}
+        key = (stmt, tuple(fixed.values()))
+        if key not in self.pieces:
+            self.pieces[key] = list(split_pieces(loops, core, fixed))
+        return self.pieces[key]
+
+    def _linear_steps(self, loops: Sequence[For], core: Apply) -> None:
+        accesses = [core.dst, *core.srcs]
+        if core.op == ALU_IMM:  # portable encoding: src addresses what dst does
+            accesses = [core.dst, core.dst]
+        operands = [self._operand(access, loops) for access in accesses[:3]]
         base = [self._value(operand.form) for operand in operands]
         nest = [
             Loop(loop.extent, tuple(operand.steps[n] for operand in operands))
@@ -148,10 +159,20 @@ class _Emitter:
         if len(core.srcs) > 2:  # REQ: three consecutive elements, addressed by the first
             base = base[:2]
             nest = [Loop(x.extent, x.steps[:2]) for x in nest]
-        folded = fold_micro_ops(core.op, dict(core.attrs), base, nest, self.config, core.loc)
-        self.tasks.extend(Task(f.insn, None, f.uops, loc=core.loc) for f in folded)
+        # Rounds of outer loops repeat what they do, in the same places.
+        key = (core.op, core.attrs, tuple(base), tuple(nest))
+        if key not in self.folded:
+            attrs = dict(core.attrs)
+            self.folded[key] = fold_micro_ops(core.op, attrs, base, nest, self.config, core.loc)
+        self.tasks.extend(Task(f.insn, None, f.uops, loc=core.loc) for f in self.folded[key])
 
     def _operand(self, access: Access, loops: Sequence[For]) -> _Operand:
+        key = (access, *(loop.var for loop in loops))
+        if key not in self.operands:
+            self.operands[key] = self._linear(access, loops)
+        return self.operands[key]
+
+    def _linear(self, access: Access, loops: Sequence[For]) -> _Operand:
         place = self.places[access.buffer]
         flat: Expr = Const(place.first)
         for index, step in zip(access.indices, place.steps(access.buffer), strict=True):

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+import numpy as np
+
 from compiler.errors import LoweringError
 from compiler.loop.units import ALU, ALU_IMM, GEMM, REQ, RESET
 from vta_hw.spec.config import MemType, VtaConfig
@@ -21,9 +23,8 @@ from vta_hw.spec.isa import (
     AluOp,
     Gemm,
     Instruction,
-    MicroOp,
-    encode_uop,
     layout,
+    pack_uops,
 )
 
 
@@ -66,11 +67,8 @@ def fold_micro_ops(
     out = []
     for where in product(*(range(loop.extent) for loop in peeled)):
         start = _advance(base, where, peeled)
-        words = [
-            _word(_advance(start, step, rest), config, loc)
-            for step in product(*(range(loop.extent) for loop in rest))
-        ]
-        out.append(Folded(_instruction(op, attrs, len(words), outer, inner), tuple(words)))
+        words = _words(start, rest, config, loc)
+        out.append(Folded(_instruction(op, attrs, len(words), outer, inner), words))
     return out
 
 
@@ -144,11 +142,18 @@ def _advance(base: Sequence[int], where: Sequence[int], loops: Sequence[Loop]) -
     return tuple(out)
 
 
-def _word(indices: Sequence[int], config: VtaConfig, loc: str) -> int:
-    if min(indices) < 0:
-        raise LoweringError(f"stage {loc!r} addresses element {min(indices)} of a scratchpad")
-    dst, src, wgt = indices
-    return encode_uop(MicroOp(dst, src, wgt), config)
+def _words(
+    start: Sequence[int], loops: Sequence[Loop], config: VtaConfig, loc: str
+) -> tuple[int, ...]:
+    """The micro-ops of all steps of `loops` from `start` on, the last loop's steps together."""
+    indices = np.array(start)[:, None]
+    for loop in loops:
+        steps = np.array(loop.steps)[:, None] * np.arange(loop.extent)
+        indices = (indices[:, :, None] + steps[:, None, :]).reshape(len(indices), -1)
+    if indices.min() < 0:
+        raise LoweringError(f"stage {loc!r} addresses element {indices.min()} of a scratchpad")
+    words = pack_uops(dict(zip(("dst", "src", "wgt"), indices, strict=True)), config)
+    return tuple(words.tolist())
 
 
 def _instruction(

@@ -28,6 +28,7 @@ _QUEUE = {
     (Stage.STORE, Stage.COMPUTE): TokenQueue.STORE_TO_COMPUTE,
 }
 NO_INSTRUCTION = -1
+_STAGES = tuple(Stage)
 
 
 @dataclass(frozen=True)
@@ -162,11 +163,10 @@ class _History:
         tables = [(self.writer, touch) for touch in access.reads]
         tables += [(t, touch) for touch in access.writes for t in (self.writer, self.reader)]
         for table, touch in tables:
-            for other in Stage:
-                if other is not stage:
-                    youngest = int(table[touch.memory][other, touch.at].max())
-                    if youngest > found.get(other, -1):
-                        found[other] = youngest
+            youngest = table[touch.memory][:, touch.at].max(axis=1).tolist()
+            for other in _STAGES:
+                if other is not stage and youngest[other] > found.get(other, -1):
+                    found[other] = youngest[other]
         return found
 
     def record(self, access: Access, stage: Stage, order: int) -> None:

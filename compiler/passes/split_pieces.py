@@ -12,20 +12,48 @@ from itertools import product
 
 from compiler.errors import LoweringError
 from compiler.loop.arith import affine, simplify
-from compiler.loop.expr import Compare, Const, Expr, Select, Var, substitute, walk
+from compiler.loop.expr import (
+    Compare,
+    Const,
+    Expr,
+    Select,
+    Var,
+    free_vars,
+    substitute,
+    walk,
+)
 from compiler.loop.nodes import Access, Apply, For
+
+Piece = tuple[list[For], Apply]
+"""Loops, outermost first, and the step inside."""
 
 
 def is_piecewise(core: Apply) -> bool:
     """Whether an operand's index contains a choice."""
-    accesses = (core.dst, *core.srcs)
-    return any(isinstance(e, Select) for a in accesses for i in a.indices for e in walk(i))
+    return any(_chooses(index) for access in (core.dst, *core.srcs) for index in access.indices)
 
 
-def split_pieces(
-    loops: Sequence[For], core: Apply, values: Mapping[Var, int]
-) -> Iterator[tuple[list[For], Apply]]:
-    """The nest's pieces, in which every choice is decided; `values` fixes the outer variables."""
+def _chooses(index: Expr) -> bool:
+    return any(isinstance(part, Select) for part in walk(index))
+
+
+def deciding_vars(core: Apply) -> frozenset[Var]:
+    """The variables that the choices in its operands' indices depend on."""
+    return frozenset(
+        var
+        for access in (core.dst, *core.srcs)
+        for index in access.indices
+        for part in walk(index)
+        if isinstance(part, Compare)
+        for var in free_vars(part)
+    )
+
+
+def split_pieces(loops: Sequence[For], core: Apply, values: Mapping[Var, int]) -> Iterator[Piece]:
+    """The nest's pieces, in which every choice is decided.
+
+    `values` fixes outer variables, those at least that choices depend on.
+    """
     fixed: dict[Var, Expr] = {v: Const(n) for v, n in values.items()}
     accesses = (core.dst, *core.srcs)
     indices = [substitute(i, fixed) for a in accesses for i in a.indices]
@@ -61,9 +89,14 @@ def _cut(condition: Compare, cuts: dict[Var, set[int]], loc: str) -> None:
 
 def _piece(
     loops: Sequence[For], core: Apply, fixed: Mapping[Var, Expr], choice: Sequence[tuple[int, int]]
-) -> tuple[list[For], Apply]:
-    table, ranges, inner = dict(fixed), {}, []
+) -> Piece:
+    table: dict[Var, Expr] = {}
+    ranges, inner = {}, []
     for loop, (begin, end) in zip(loops, choice, strict=True):
+        if end - begin == loop.extent:
+            ranges[loop.var] = loop.extent
+            inner.append(loop)
+            continue
         if end - begin == 1:
             table[loop.var] = Const(begin)
             continue
@@ -72,9 +105,16 @@ def _piece(
         ranges[var] = end - begin
         inner.append(replace(loop, var=var, extent=end - begin, body=core))
 
-    def decided(access: Access) -> Access:
-        indices = tuple(simplify(substitute(i, table), ranges) for i in access.indices)
-        return Access(access.buffer, indices)
+    def decided(index: Expr) -> Expr:
+        if _chooses(index):
+            return simplify(substitute(index, {**fixed, **table}), ranges)
+        changed = substitute(index, table)
+        return index if changed is index else simplify(changed, ranges)
 
-    part = replace(core, dst=decided(core.dst), srcs=tuple(decided(s) for s in core.srcs))
+    def moved(access: Access) -> Access:
+        indices = tuple(map(decided, access.indices))
+        same = all(new is old for new, old in zip(indices, access.indices, strict=True))
+        return access if same else Access(access.buffer, indices)
+
+    part = replace(core, dst=moved(core.dst), srcs=tuple(map(moved, core.srcs)))
     return inner, part

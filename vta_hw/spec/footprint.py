@@ -71,6 +71,9 @@ class Rows:
 
     def units(self, address: int, unit: int) -> Touch:
         """All units of `unit` bytes that have a byte in a row, numbered from address 0."""
+        if self.pitch <= self.length or self.count == 1:
+            first, last = address + self.start, self.pitch * (self.count - 1) + self.length - 1
+            return Touch("dram", first // unit, (first + last) // unit)
         begins = self.starts(address)
         return spans("dram", begins // unit, (begins + self.length - 1) // unit + 1)
 

@@ -411,12 +411,13 @@ def _pack(value: Any, form: type[Any], config: VtaConfig) -> int:
     for slot in layout(form, config):
         number = int(getattr(value, slot.name))
         if not slot.least <= number <= slot.greatest:
-            raise EncodingError(
-                f"{form.__name__}.{slot.name} must be within {slot.least}..{slot.greatest}, "
-                f"not {number}"
-            )
+            raise EncodingError(_out_of_range(form, slot, number))
         word |= (number & slot.mask) << slot.low
     return word
+
+
+def _out_of_range(form: type[Any], slot: Slot, number: int) -> str:
+    return f"{form.__name__}.{slot.name} must be within {slot.least}..{slot.greatest}, not {number}"
 
 
 def _unpack(word: int, form: type[Any], config: VtaConfig) -> dict[str, Any]:
@@ -466,6 +467,18 @@ def encode_uop(uop: MicroOp, config: VtaConfig) -> int:
 def decode_uop(word: int, config: VtaConfig) -> MicroOp:
     """The micro-op of a 32-bit word."""
     return MicroOp(**_unpack(int(word), MicroOp, config))
+
+
+def pack_uops(values: Mapping[str, np.ndarray], config: VtaConfig) -> np.ndarray:
+    """The words of many micro-ops at once, from arrays keyed `dst`, `src`, `wgt`; as uint32."""
+    words = np.zeros((), np.int64)
+    for slot in layout(MicroOp, config):
+        numbers = np.asarray(values[slot.name], np.int64)
+        wrong = (numbers < slot.least) | (numbers > slot.greatest)
+        if wrong.any():
+            raise EncodingError(_out_of_range(MicroOp, slot, int(numbers[wrong][0])))
+        words = words | numbers << slot.low
+    return words.astype(np.uint32)
 
 
 def unpack_uops(words: np.ndarray, config: VtaConfig) -> dict[str, np.ndarray]:
