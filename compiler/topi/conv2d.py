@@ -16,12 +16,15 @@ from compiler import te
 from compiler.errors import CapacityError
 from compiler.loop.expr import reads
 from compiler.topi.borders import NO_BORDERS, Borders, borders, inside_image
-from compiler.topi.conv2d_tiling import ConvShape, ConvTiling, choose_tiling
+from compiler.topi.conv2d_choice import choose_tiling
+from compiler.topi.conv2d_space import check_any, check_tiling
+from compiler.topi.conv2d_tiling import INPUTS, WEIGHTS, ConvShape, ConvTiling
 from compiler.topi.gemm_intrin import gemm_intrin
 from compiler.topi.grouped_weights import GroupedWeights, group_weights
 from compiler.topi.kernel import KernelTemplate, Packed
 from compiler.topi.requant import Requantiser
 from compiler.topi.steps import Step, StepChain, needs
+from compiler.topi.tail_work import tail_work
 from vta_hw.spec.config import VtaConfig
 
 
@@ -62,13 +65,14 @@ class Conv2d:
 def conv2d(
     name: str, conv: Conv2d, config: VtaConfig, tiling: ConvTiling | None = None
 ) -> KernelTemplate:
-    """The convolution's tensor expression, scheduled with `tiling` (default: by the cost model)."""
+    """The convolution's tensor expression, scheduled with `tiling` (default: by the cost model).
+
+    A tiling that does not fit is refused with the memory and the sum.
+    """
     pad_value, rows, columns = _padding(conv, config)
     blocks = group_weights(conv.weights, conv.groups, config)
     weights = blocks.packed
     parameters = _parameters(conv, rows, columns, config)
-    if tiling is None:
-        tiling = choose_tiling(_tiling_shape(conv, blocks, parameters, config), config)
     data = te.placeholder(conv.data.shape(config), "int8", conv.data.name)
     wgt = te.placeholder(weights.shape, "int8", f"{name}.weights")
     params = te.placeholder(parameters.blocks.shape, "int32", f"{name}.params")
@@ -107,6 +111,10 @@ def conv2d(
         lambda n, co, h, w, b, o: last(n, co, h, w, b, o).astype("int8"),
         conv.out.name,
     )
+    shape = tiling_shape(conv, config)
+    if tiling is None:
+        tiling = choose_tiling(shape, config)
+    check_tiling(tiling, shape, config)
     roles = _Roles(out, acc, padded, wgt, params, tuple(fixed))
     schedule = _schedule(roles, tiling, blocks, config)
     return KernelTemplate(
@@ -226,7 +234,6 @@ def _schedule(
     s[acc].set_scope("acc")
     s[padded].set_scope("inp")
 
-    ci_blocks = int(wgt.shape[1])
     n, co, h, w, b, o = s[out].axes
     group, co = s[out].split(co, blocks.out_blocks)
     co_o, co_i = s[out].split(co, tiling.co)
@@ -234,21 +241,27 @@ def _schedule(
     w_o, w_i = s[out].split(w, tiling.w)
     thread, co_o = s[out].split(co_o, nparts=tiling.co_threads)
     row_thread, h_o = s[out].split(h_o, nparts=tiling.h_threads)
-    s[out].reorder(thread, row_thread, n, group, co_o, h_o, w_o, co_i, h_i, w_i, b, o)
+    outer = (h_o, w_o, co_o) if tiling.kept == INPUTS else (co_o, h_o, w_o)
+    s[out].reorder(thread, row_thread, n, group, *outer, co_i, h_i, w_i, b, o)
     s[out].vthread(thread)
     s[out].vthread(row_thread)
 
     for stage in tail:
         stage.set_scope("acc")
-        stage.compute_at(s[out], w_o)
+        stage.compute_at(s[out], outer[-1])
     s[param_cache].compute_at(s[out], co_o)
-    s[acc].compute_at(s[out], w_o)
+    s[acc].compute_at(s[out], outer[-1])
     n, co, h, w, b, o = s[acc].axes
     k, dy, dx, c = s[acc].reduce_axes
     k_o, k_i = s[acc].split(k, tiling.ci)
-    s[acc].reorder(n, k_o, k_i, dy, dx, co, h, w, b, o, c)
+    steps = [k_o]
+    if tiling.kh is not None:
+        dy_o, dy = s[acc].split(dy, tiling.kh)
+        steps.append(dy_o)
+    s[acc].reorder(n, *steps, k_i, dy, dx, co, h, w, b, o, c)
     s[acc].tensorize(b, gemm_intrin(config))
-    s[padded].compute_at(s[acc], k_o)
+    s[padded].compute_at(*((s[out], w_o) if tiling.kept == INPUTS else (s[acc], k_o)))
+    s[wgt_cache].compute_at(*((s[out], co_o) if tiling.kept == WEIGHTS else (s[acc], steps[-1])))
     # Weights first: inputs may have to wait for the layer before. The steps' own operands last:
     # they are not needed before the sums.
     s.compute_before(wgt_cache, padded)
@@ -257,21 +270,24 @@ def _schedule(
     for stage in reversed(early):
         s.compute_before(stage.tensor, after)
         after = stage.tensor
-    if tiling.halves > 1 and tiling.ci == ci_blocks:
-        s[wgt_cache].compute_at(s[out], co_o)
-    else:
-        s[wgt_cache].compute_at(s[acc], k_o)
-    if tiling.halves > 1:
-        for stage in (s[padded], s[wgt_cache], s[acc], s[param_cache], *tail):
-            stage.double_buffer()
+    halved = [
+        *([s[padded]] if tiling.inp_halves > 1 else []),
+        *([s[wgt_cache]] if tiling.wgt_halves > 1 else []),
+        *([s[acc], s[param_cache], *tail] if tiling.acc_halves > 1 else []),
+    ]
+    for stage in halved:
+        stage.double_buffer()
     return s
 
 
-def _tiling_shape(
-    conv: Conv2d, blocks: GroupedWeights, parameters: _Parameters, config: VtaConfig
-) -> ConvShape:
+def tiling_shape(conv: Conv2d, config: VtaConfig) -> ConvShape:
+    """What the tilings of a convolution depend on."""
+    _, rows, columns = _padding(conv, config)
+    blocks = group_weights(conv.weights, conv.groups, config)
+    parameters = _parameters(conv, rows, columns, config)
     n, co, h, w, _, _ = conv.out.shape(config)
     tiles, vectors = needs(conv.steps, config)
+    tail = tail_work(conv.requant, conv.steps, config)
     return ConvShape(
         n=n,
         ci=blocks.in_blocks,
@@ -282,9 +298,13 @@ def _tiling_shape(
         kw=conv.kernel[1],
         sh=conv.strides[0],
         sw=conv.strides[1],
+        pads=conv.pads,
         params=parameters.blocks[0].size // (config.batch * config.block_out),
         buffers=conv.requant.buffers + tiles,
         fixed=vectors + (0 if parameters.shared is None else len(parameters.shared)),
+        operations=tail.operations,
+        passes=tail.cycles,
+        operands=tail.loads,
         group=blocks.out_blocks,
         is_diagonal=blocks.is_diagonal,
     )
@@ -295,11 +315,8 @@ def check_supported(conv: Conv2d, config: VtaConfig) -> str | None:
     (kh, kw), (top, left, bottom, right) = conv.kernel, conv.pads
     if max(top, bottom) >= kh or max(left, right) >= kw:
         return f"padding {conv.pads} is not smaller than the kernel {kh}x{kw}"
-    _, rows, columns = _padding(conv, config)
-    blocks = group_weights(conv.weights, conv.groups, config)
-    parameters = _parameters(conv, rows, columns, config)
     try:
-        choose_tiling(_tiling_shape(conv, blocks, parameters, config), config)
+        check_any(tiling_shape(conv, config), config)
     except CapacityError as error:
         return str(error)
     return None

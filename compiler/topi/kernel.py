@@ -25,7 +25,7 @@ class KernelTemplate:
     params: tuple[Tensor, ...]
     constants: Mapping[str, np.ndarray]
     macs: int = 0
-    knobs: Mapping[str, int] = field(default_factory=dict)
+    knobs: Mapping[str, int | str] = field(default_factory=dict)
     is_exact: bool = True
 
 

@@ -1,0 +1,36 @@
+"""The choice of a convolution's tiling without a search: by a model of the time that it takes."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from compiler.topi.conv2d_space import Tiles, check_any, legal_tiles, steps_of
+from compiler.topi.conv2d_time import estimated_cycles, modelled_cycles
+from compiler.topi.conv2d_tiling import ConvShape, ConvTiling
+from vta_hw.spec.config import VtaConfig
+
+_MODELLED_MOST = 64
+"""Tilings that are modelled step by step: those that could be fastest."""
+
+
+@lru_cache(maxsize=1024)
+def choose_tiling(shape: ConvShape, config: VtaConfig) -> ConvTiling:
+    """The legal tiling of least modelled time; refused if not even single blocks fit."""
+    check_any(shape, config)
+    tiles = _candidates(shape, config)
+    order = np.lexsort((steps_of(tiles, shape), estimated_cycles(tiles, shape, config)))
+    few = tiles[order[:_MODELLED_MOST]].tilings(shape)
+    return min(few, key=lambda t: modelled_cycles(t, shape, config))
+
+
+def _candidates(shape: ConvShape, config: VtaConfig) -> Tiles:
+    """Legal tilings that can be best: threads and halves hide the same, so not both.
+
+    Where requantisation can run beside products it has to work on another half of ACC than they,
+    and the accumulators of threads do not lie so.
+    """
+    threads = (1,) if config.has("overlap") else (1, 2)
+    tiles = legal_tiles(shape, config, {"co_threads": threads, "h_threads": threads})
+    return tiles[(tiles.threads == 1) | (tiles.halves == 1)]
