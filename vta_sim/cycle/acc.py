@@ -11,7 +11,7 @@ from vta_hw.spec.config import MemType, VtaConfig
 from vta_hw.spec.semantics import IntArray
 from vta_sim.cycle.filling import Filling
 from vta_sim.cycle.loops import Work
-from vta_sim.cycle.slots import Slots, User
+from vta_sim.cycle.plans import Slots, User
 
 
 @dataclass(slots=True)
@@ -108,9 +108,7 @@ class AccPort:
 
     @property
     def _users(self) -> list[User]:
-        """Those that ask, or will ask, for slots that they have not been granted: first come
-        those that go first (G2).
-        """
+        """Those that ask, or will ask, for slots, in the order of G2."""
         users: tuple[User | None, ...] = (self._gemm, self._alu, self._padding)
         return [user for user in users if user is not None]
 

@@ -12,7 +12,7 @@ from vta_hw.spec import machine
 from vta_hw.spec.config import MemType, VtaConfig
 from vta_hw.spec.isa import Alu, AluOp, Gemm, unpack_uops
 from vta_hw.spec.semantics import IntArray
-from vta_sim.cycle.slots import LONG_AGO, Slots
+from vta_sim.cycle.plans import LONG_AGO, Slots
 from vta_sim.cycle.spans import Spans
 
 _BLOCK = 1 << 15  # micro-ops whose indices are held at once
