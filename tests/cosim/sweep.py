@@ -1,7 +1,8 @@
 """Compare the devices on many random programs: ``python -m tests.cosim.sweep --programs 1000``.
 
 Prints every difference, then the coverage table; the exit status is 1 if anything differs or, at
-the full size, a bin is empty.
+the full size, a bin is empty. With ``--contended`` the programs are those of
+`tests.cosim.contended`, without the table.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from tests.cosim.compare import DEVICES, Outcome, differences, run
+from tests.cosim.contended import contended_picks
 from tests.cosim.coverage import Coverage
 from tests.cosim.programs import CONFIGS, EDGES, Case, case, decoded, recorded_uops
 from vta_hw.spec.config import VtaConfig
@@ -73,12 +75,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.cosim.sweep")
     parser.add_argument("--programs", type=int, default=FULL)
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument(
+        "--contended", action="store_true", help="programs whose units want the same slots of ACC"
+    )
     parser.add_argument("--devices", default=",".join(DEVICES))
     options = parser.parse_args(arguments)
     coverage, failed = Coverage(), 0
     console = Console(stderr=True)
     everything = list(range(options.programs))
-    source = picks(options.programs, options.first_seed)
+    made_by = contended_picks if options.contended else picks
+    source = made_by(options.programs, options.first_seed)
     for _ in track(everything, "comparing", console=console, disable=not console.is_terminal):
         made, config = next(source)
         found = compare(made, config, options.devices.split(","), coverage)
@@ -86,8 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             failed += 1
             print(f"{made.name}, latency {config.dram_latency}, reads {config.max_reads}:")
             print("\n".join(f"  {line}" for line in found[:6]))
-    print(coverage.table())
-    empty = coverage.empty()
+    empty = []
+    if not options.contended:  # the table is not about these
+        print(coverage.table())
+        empty = coverage.empty()
     print(f"{options.programs} programs, {failed} with differences, {len(empty)} empty bins")
     return int(failed > 0 or (bool(empty) and options.programs >= FULL))
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
 
+from tests.cosim import contended
 from tests.cosim.programs import CONFIGS, case
 from tests.cosim.sweep import LATENCIES, READS
 from tests.vta_sim.engines import Launch, functional_differences, timing_differences
@@ -73,10 +74,16 @@ def machine(name: str) -> VtaConfig:
 
 
 def pick(name: str, seed: int) -> Pick:
-    """The program of a seed; of three two are wild, one is as the tests of the hardware have it."""
+    """The program of a seed; of three two are wild, one is as the tests of the hardware have it.
+
+    A few of the latter contend for ACC.
+    """
     rng = Random(f"{name} {seed}")
     config = machine(name)
-    if name in CONFIGS and seed % 3 == 2:
+    if name in contended.MACHINES and seed % 12 == 2:
+        made = contended.contended_case(name, seed // 12).generated
+        launch = Launch(config, made.stream, made.dram)
+    elif name in CONFIGS and seed % 3 == 2:
         made = case(name, seed // 3).generated
         launch = Launch(config, made.stream, made.dram)
         if rng.random() < 0.8:  # else most reload what they store, which no engine takes

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from vta_hw.spec import isa, machine
 from vta_hw.spec.config import MemType, VtaConfig
 from vta_hw.spec.isa import Alu, AluOp, Gemm, Load, MicroOp
+from vta_sim.cycle import loops
 from vta_sim.cycle.acc import AccPort
 from vta_sim.cycle.bursts import acc_halves, filled_places, row_bursts, transfer_bursts
 from vta_sim.cycle.filling import Filling
@@ -150,22 +153,19 @@ def _alu(rng: np.random.Generator, op: AluOp, immediate: bool) -> tuple[Alu, np.
     return insn, words
 
 
-def _expected_grants(insn: Alu, words: np.ndarray, start: int) -> list[int]:
-    """Rules A1 to A3, micro-op by micro-op."""
+class _Slot(NamedTuple):
+    element: int
+    is_held: bool
+    is_dst: bool
+
+
+def _alu_slots(insn: Alu, words: np.ndarray) -> list[_Slot]:
+    """Rules A1 and A2, micro-op by micro-op; `is_held` are those that A3 is about."""
     uops = [isa.decode_uop(int(word), TINY) for word in words]
     slow = insn.alu_opcode in (AluOp.MUL, AluOp.RDHM, AluOp.RSR, AluOp.REQ)
-    written: dict[int, int] = {}
     stale: set[int] = set()
     last_src = None
-    now, grants = start, []
-
-    def grant(element: int, hazard: bool) -> None:
-        nonlocal now
-        if hazard:
-            now = max(now, written.get(element, -99) + 5)
-        grants.append(now)
-        now += 1
-
+    slots = []
     for outer in range(insn.iter_out):
         for inner in range(insn.iter_in):
             for uop in uops:
@@ -174,12 +174,47 @@ def _expected_grants(insn: Alu, words: np.ndarray, start: int) -> list[int]:
                 overwritten = src in stale and insn.alu_opcode != AluOp.REQ
                 if not insn.use_imm and (src != last_src or overwritten):
                     for part in range(3 if insn.alu_opcode == AluOp.REQ else 1):
-                        grant(src + part, True)
+                        slots.append(_Slot(src + part, True, False))
                     stale.discard(src)
                 last_src = src
-                grant(dst, slow)
-                written[dst] = grants[-1]
+                slots.append(_Slot(dst, slow, True))
                 stale.add(dst)
+    return slots
+
+
+Grants = list[list[int]]
+"""Of each user, the cycles in which it is granted slots."""
+
+
+def _expected_grants(
+    users: Sequence[Sequence[_Slot]],
+    starts: Sequence[int],
+    beats: Mapping[int, int] | None = None,
+) -> Grants:
+    """Rules G2 and A3, cycle by cycle.
+
+    The users come in their order; the last of three fills. `beats` are the halves that beats take,
+    by cycle.
+    """
+    beats = beats or {}
+    grants: Grants = [[] for _ in users]
+    written: list[dict[int, int]] = [{} for _ in users]
+    n = 0
+    while any(len(granted) < len(slots) for granted, slots in zip(grants, users, strict=True)):
+        taken = beats.get(n, 0)
+        for user, slots in enumerate(users):
+            number = len(grants[user])
+            if n < starts[user] or number == len(slots) or (user == 2 and n in beats):
+                continue
+            slot = slots[number]
+            half = 2 if slot.element >= TINY.depth(MemType.ACC) // 2 else 1
+            if taken & half or (slot.is_held and n < written[user].get(slot.element, -99) + 5):
+                continue
+            taken |= half
+            grants[user].append(n)
+            if slot.is_dst:
+                written[user][slot.element] = n
+        n += 1
     return grants
 
 
@@ -197,7 +232,7 @@ def test_alu_alone(immediate: bool, rng: np.random.Generator) -> None:
             port = AccPort(TINY)
             port.start_alu(work)
             assert port.advance(1 << 30) and not port.busy
-            expected = _expected_grants(insn, words, 7)
+            (expected,) = _expected_grants([_alu_slots(insn, words)], [7])
             assert [n for a, b in granted for n in range(a, b + 1)] == expected
             assert ends == [expected[-1]]
 
@@ -224,60 +259,80 @@ def test_micro_ops_end_with_their_memory() -> None:
     assert Indices(insn, np.zeros(2, np.uint32), TINY).first_bad() == 2
 
 
-Start = Callable[[AccPort, dict[str, Spans], dict[str, int]], None]
-
-
-def _scene(rng: np.random.Generator) -> Start:
+class _Scene:
     """GEMM, ALU, beats and a filling at once, on few elements."""
-    gemm_words = _words(rng, 4, 8)
-    gemm = Gemm(uop_end=4, iter_out=int(rng.integers(1, 5)), iter_in=3, dst_factor_in=1, reset=True)
-    insn, words = _alu(rng, AluOp(int(rng.integers(0, 8))), False)
-    starts = rng.integers(0, 20, 3).tolist()
-    first = int(rng.integers(5, 30))
-    beats = rng.integers(0, 4, 9).tolist()
-    places = np.sort(rng.choice(np.arange(120, 136), 6, replace=False))
 
-    def start(port: AccPort, granted: dict[str, Spans], ends: dict[str, int]) -> None:
-        for name in ("gemm", "alu", "fill"):
-            granted[name] = Spans()
-
-        def finish(name: str) -> Callable[[int], None]:
-            return lambda n: ends.__setitem__(name, n)
-
-        indices = Indices(gemm, gemm_words, TINY)
-        work: Work = PlainWork(
-            starts[0], granted["gemm"], finish("gemm"), indices, indices.count, TINY
+    def __init__(self, rng: np.random.Generator, most: int) -> None:
+        """Loops and fillings have up to `most` times as many steps as the least."""
+        self.gemm_words = _words(rng, int(rng.integers(1, 9)), 8)
+        self.gemm = Gemm(
+            uop_end=len(self.gemm_words),
+            iter_out=int(rng.integers(1, 5 * most)),
+            iter_in=3,
+            dst_factor_in=int(rng.integers(0, 4)),
+            reset=True,
         )
+        self.alu, self.words = _alu(rng, AluOp(int(rng.integers(0, 8))), False)
+        if most > 1:
+            self.alu = replace(self.alu, iter_in=int(rng.integers(1, 9 * most)))
+        self.starts: list[int] = rng.integers(0, 20, 3).tolist()
+        self.first = int(rng.integers(5, 30))
+        self.beats: list[int] = rng.integers(0, 4, 9).tolist()
+        count = 6 * most
+        self.places = np.sort(rng.choice(np.arange(128 - count, 128 + count), count, replace=False))
+
+    def play(self, step: int) -> Grants:
+        """The grants, if the port looks so many cycles ahead."""
+        port, ends = AccPort(TINY), [-1, -1, -1]
+        granted = [Spans(), Spans(), Spans()]
+
+        def finish(user: int) -> Callable[[int], None]:
+            return lambda n: ends.__setitem__(user, n)
+
+        indices = Indices(self.gemm, self.gemm_words, TINY)
+        work: Work = PlainWork(self.starts[0], granted[0], finish(0), indices, indices.count, TINY)
         port.start_gemm(work)
-        indices = Indices(insn, words, TINY)
+        indices = Indices(self.alu, self.words, TINY)
         work = HazardWork(
-            starts[1], granted["alu"], finish("alu"), insn, indices, indices.count, TINY
+            self.starts[1], granted[1], finish(1), self.alu, indices, indices.count, TINY
         )
         port.start_alu(work)
-        filling = Filling(
-            starts[2],
-            len(places),
-            deque([(first, first + 4), (first + 8, first + 11)]),
-            granted["fill"],
-        )
-        port.fill(filling, lambda: places, finish("fill"))
-        port.expect(first, first + 4, 1, 0, lambda: beats)
-        port.expect(first + 8, first + 11, 1, 5, lambda: beats)
+        first = self.first
+        arrivals = deque([(first, first + 4), (first + 8, first + 11)])
+        filling = Filling(self.starts[2], len(self.places), arrivals, granted[2])
+        port.fill(filling, lambda: self.places, finish(2))
+        port.expect(first, first + 4, 1, 0, lambda: self.beats)
+        port.expect(first + 8, first + 11, 1, 5, lambda: self.beats)
+        n = 0
+        while port.busy:
+            n += step
+            while port.advance(n):
+                pass
+        grants = [[n for a, b in spans for n in range(a, b + 1)] for spans in granted]
+        assert ends == [cycles[-1] for cycles in grants]
+        return grants
 
-    return start
+    def expected(self) -> Grants:
+        """The grants, cycle by cycle."""
+        dst = Indices(self.gemm, self.gemm_words, TINY)
+        users = [
+            [_Slot(element, False, True) for element in dst.of("dst", 0, dst.count).tolist()],
+            _alu_slots(self.alu, self.words),
+            [_Slot(place, False, False) for place in self.places.tolist()],
+        ]
+        cycles = [*range(self.first, self.first + 5), *range(self.first + 8, self.first + 12)]
+        return _expected_grants(users, self.starts, dict(zip(cycles, self.beats, strict=True)))
 
 
-def test_slots_do_not_depend_on_how_far_one_looks(rng: np.random.Generator) -> None:
-    for _ in range(60):
-        start = _scene(rng)
-        seen = []
+@pytest.mark.parametrize(("most", "scenes"), [(1, 40), (5, 8)])
+@pytest.mark.parametrize("block", [1 << 15, 7])
+def test_slots_are_granted_by_the_rules(
+    most: int, scenes: int, block: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However far one looks ahead, and however many micro-ops are laid out at once."""
+    monkeypatch.setattr(loops, "_BLOCK", block)
+    for _ in range(scenes):
+        scene = _Scene(rng, most)
+        expected = scene.expected()
         for step in (1, 3, 1 << 20):
-            port, granted, ends = AccPort(TINY), dict[str, Spans](), dict[str, int]()
-            start(port, granted, ends)
-            n = 0
-            while port.busy:
-                n += step
-                while port.advance(n):
-                    pass
-            seen.append(({name: list(spans) for name, spans in granted.items()}, ends))
-        assert seen[0] == seen[1] == seen[2]
+            assert scene.play(step) == expected

@@ -17,6 +17,7 @@ from vta_hw.spec.isa import MicroOp
 from vta_hw.spec.words import from_stream
 from vta_sim.timing import cached
 from vta_sim.timing.cached import timing_of
+from vta_sim.timing.parts import BLOCK
 from vta_sim.timing.simulate import Timing, time_program
 
 TINY = machine("tiny")
@@ -139,6 +140,30 @@ def test_units_that_share_the_halves_of_acc(rng):
         order = rng.permutation(len(parts)).tolist()
         text = "\n".join(["load uop y=1 x=2", "gemm", *(parts[i] for i in order), "finish"])
         assert timing_differences(Launch(TINY, _stream(text), dram)) == []
+
+
+@pytest.mark.parametrize("op", ["req", "mul", "max", "mul imm=3", "add imm=3"])
+def test_more_slots_than_are_planned_at_once(op):
+    """GEMM and ALU share the halves for longer than the engine lays out, and a LOAD comes in."""
+    words = [
+        isa.encode_uop(MicroOp(dst=dst, src=src), TINY)
+        for dst, src in ((60, 0), (200, 0), (0, 20), (100, 190), (1, 23), (150, 26))
+    ]
+    dram = b"".join(word.to_bytes(4, "little") for word in words) + bytes(PAGE)
+    name, _, form = op.partition(" ")
+    text = f"""
+        load uop y=1 x=6
+        gemm uop=0..2 iter=3/{2 * BLOCK // 5} reset
+        alu {name} uop=2..6 iter={BLOCK // 30}/30 dst=0/1 src=0/0 {form} overlap
+        load acc sram=110 ypad=15/15 x=2 overlap
+        load acc_8bit sram=40 y=100 x=1 overlap
+        finish
+    """
+    launch = Launch(TINY, _stream(text), dram)
+    assert timing_differences(launch, executes=False) == []
+    counters = _time(launch).result.counters
+    assert min(counters[f"{unit}_busy_cycles"] for unit in ("gemm", "alu")) >= BLOCK
+    assert min(counters[f"{unit}_port_cycles"] for unit in ("alu", "dma")) > 0
 
 
 @pytest.mark.parametrize(

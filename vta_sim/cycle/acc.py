@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from vta_hw.spec.config import MemType, VtaConfig
 from vta_hw.spec.semantics import IntArray
 from vta_sim.cycle.filling import Filling
 from vta_sim.cycle.loops import Work
+from vta_sim.cycle.plans import Slots, User
 
 
 @dataclass(slots=True)
@@ -23,14 +25,43 @@ class _Beats:
     halves: Callable[[], list[int]]
 
 
-@dataclass(slots=True)
 class _Padding:
-    """What the acc loader fills: halves are worked out only if someone else is there."""
+    """What the acc loader fills: where it lies is worked out only if someone else is there."""
 
-    filling: Filling
-    places: Callable[[], IntArray]
-    finish: Callable[[int], None]
-    halves: list[int] | None = None
+    def __init__(
+        self,
+        filling: Filling,
+        places: Callable[[], IntArray],
+        finish: Callable[[int], None],
+        top: int,
+    ) -> None:
+        self.filling = filling
+        self.start = filling.start
+        self.finish = finish
+        self._total = filling.left
+        self._places = places
+        self._top = top
+        self._slots: Slots | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether all vectors are filled."""
+        return not self.filling.left
+
+    @property
+    def known(self) -> int:
+        """All that are left."""
+        return self.filling.left
+
+    def plan(self, n: int, taken: list[int]) -> Sequence[int]:
+        """As `User.plan` says; no beats must arrive in these cycles (L4)."""
+        if self._slots is None:
+            self._slots = Slots((1 << (self._places() >> self._top)).tolist())
+        return self._slots.fit(self._total - self.filling.left, n, taken)
+
+    def grant(self, cycles: Sequence[int]) -> None:
+        """The next vectors are filled in these cycles."""
+        self.filling.fill(cycles)
 
 
 class AccPort:
@@ -73,7 +104,13 @@ class AccPort:
         self, filling: Filling, places: Callable[[], IntArray], finish: Callable[[int], None]
     ) -> None:
         """The acc loader begins to fill; `places` are the indices in order."""
-        self._padding = _Padding(filling, places, finish)
+        self._padding = _Padding(filling, places, finish, self._top)
+
+    @property
+    def _users(self) -> list[User]:
+        """Those that ask, or will ask, for slots, in the order of G2."""
+        users: tuple[User | None, ...] = (self._gemm, self._alu, self._padding)
+        return [user for user in users if user is not None]
 
     @property
     def busy(self) -> bool:
@@ -83,30 +120,18 @@ class AccPort:
     def advance(self, end: int) -> bool:
         """Go on to cycle `end`, or past the first in which a unit ends; whether one did."""
         while self._cycle < end and self.busy:
-            n, stop, active = self._cycle, end, 0
-            for start in self._starts():
-                if start <= n:
-                    active += 1
+            n, users = self._cycle, self._users
+            asking = [user for user in users if user.start <= n]
+            stop = min([end, *(user.start for user in users if user.start > n)])
+            if asking:
+                if len(asking) > 1 or self._beats_in(n):
+                    stop = self._share(asking, n, stop)
                 else:
-                    stop = min(stop, start)
-            if not active:
-                self._cycle = stop
-                continue
-            if active > 1 or self._beats_in(n):
-                self._step(n)
-                stop = n + 1
-            else:
-                stop = self._run(n, stop)
+                    stop = self._run(asking[0], n, stop)
             self._cycle = stop
-            if self._end(stop - 1):
+            if self._end(asking, stop - 1):
                 return True
         return False
-
-    def _starts(self) -> list[int]:
-        starts = [work.start for work in (self._gemm, self._alu) if work is not None]
-        if self._padding is not None:
-            starts.append(self._padding.filling.start)
-        return starts
 
     def _beats_in(self, n: int) -> bool:
         """Whether beats arrive in cycle n that GEMM or ALU could meet."""
@@ -114,58 +139,58 @@ class AccPort:
             self._beats.popleft()
         return bool(self._beats and self._beats[0].first <= n and (self._gemm or self._alu))
 
-    def _run(self, n: int, end: int) -> int:
-        """Only one unit asks from n to before `end`: grant it all; the end, or where it ended."""
-        padding = self._padding
-        if padding and padding.filling.start <= n:
-            padding.filling.cycle = n
-            last = padding.filling.run(end)
-            return end if padding.filling.left else last + 1
-        if self._beats:
-            end = min(end, self._beats[0].first)
-        work = self._gemm if self._gemm and self._gemm.start <= n else self._alu
-        assert work is not None
-        work.run(n, end)
-        return work.granted.end + 1 if work.ended else end
+    def _run(self, user: User, n: int, end: int) -> int:
+        """Only one asks from n to before `end`: grant it all; the end, or where it ended."""
+        if isinstance(user, Work):
+            if self._beats:
+                end = min(end, self._beats[0].first)
+            user.run(n, end)
+            return user.granted.end + 1 if user.ended else end
+        assert self._padding is not None
+        filling = self._padding.filling
+        filling.cycle = n
+        last = filling.run(end)
+        return end if filling.left else last + 1
 
-    def _step(self, n: int) -> None:
-        """One cycle in which there are several that may ask."""
-        taken = self._taken_by_beats(n)
-        for work in (self._gemm, self._alu):
-            if work is not None and n >= work.start:
-                half = work.half(n)
-                if half and not taken & half:
-                    taken |= half
-                    work.grant(n)
-        padding = self._padding
-        if padding is not None and n >= padding.filling.start and padding.filling.is_free(n):
-            if padding.halves is None:
-                padding.halves = (1 << (padding.places() >> self._top)).tolist()
-            if not taken & padding.halves[-padding.filling.left]:
-                padding.filling.fill(n)
+    def _share(self, users: list[User], n: int, end: int) -> int:
+        """Several ask from n to before `end`, or beats arrive: the end, or where one ended.
 
-    def _taken_by_beats(self, n: int) -> int:
-        """The halves that the beat arriving in cycle n takes; 0 without one."""
-        if not self._beats_in(n):
-            return 0
+        What one is granted depends on those who go before alone. So they plan one after the other,
+        each for all these cycles with what the others left. The plans are carried out up to where
+        the first of them ends: what comes after is not known.
+        """
+        beats = self._beats_in(n)
+        if beats:
+            users = [user for user in users if user is not self._padding]  # L4
+            taken = self._taken_by_beats(n, end)
+        else:
+            if self._beats:
+                end = min(end, self._beats[0].first)
+            # The first gets all it asks for: it ends no later than this.
+            taken = [0] * min(end - n, users[0].known)
+        plans = [user.plan(n, taken) for user in users]
+        end = n + len(taken)
+        for user, cycles in zip(users, plans, strict=True):
+            user.grant(cycles[: bisect_left(cycles, end)])
+        return end
+
+    def _taken_by_beats(self, n: int, end: int) -> list[int]:
+        """The halves taken by the beats of the present burst, from cycle n to before `end`."""
         beats = self._beats[0]
         if beats.index != self._load:
             self._load, self._load_halves = beats.index, beats.halves()
-        return self._load_halves[beats.offset + n - beats.first]
+        begin = beats.offset + n - beats.first
+        return self._load_halves[begin : begin + min(end, beats.last + 1) - n]
 
-    def _end(self, n: int) -> bool:
-        """Take leave of the units that have ended in cycle n; whether one has."""
-        ended = False
-        for work in (self._gemm, self._alu):
-            if work is not None and work.ended:
-                work.finish(n)
-                ended = True
-        if self._gemm is not None and self._gemm.ended:
-            self._gemm = None
-        if self._alu is not None and self._alu.ended:
-            self._alu = None
-        if self._padding is not None and not self._padding.filling.left:
-            finish, self._padding = self._padding.finish, None
-            finish(n)
-            ended = True
-        return ended
+    def _end(self, users: list[User], n: int) -> bool:
+        """Take leave of the users that have ended in cycle n; whether one has."""
+        ended = [user for user in users if user.ended]
+        for user in ended:
+            if user is self._gemm:
+                self._gemm = None
+            elif user is self._alu:
+                self._alu = None
+            else:
+                self._padding = None
+            user.finish(n)
+        return bool(ended)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from vta_sim.cycle.spans import NEVER, Spans
 
@@ -30,10 +31,10 @@ class Filling:
             arrivals.popleft()
         return not arrivals or n < arrivals[0][0]
 
-    def fill(self, n: int) -> None:
-        """Fill one vector in cycle n."""
-        self._filled.add(n, n)
-        self.left -= 1
+    def fill(self, cycles: Sequence[int]) -> None:
+        """Fill one vector in each of these cycles."""
+        self._filled.add_each(cycles)
+        self.left -= len(cycles)
 
     def run(self, end: int) -> int:
         """Fill in all free cycles before `end`; the last one used, or -1 if none was."""

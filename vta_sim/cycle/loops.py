@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,10 +12,11 @@ from vta_hw.spec import machine
 from vta_hw.spec.config import MemType, VtaConfig
 from vta_hw.spec.isa import Alu, AluOp, Gemm, unpack_uops
 from vta_hw.spec.semantics import IntArray
+from vta_sim.cycle.plans import LONG_AGO, Slots
 from vta_sim.cycle.spans import Spans
 
 _BLOCK = 1 << 15  # micro-ops whose indices are held at once
-_LONG_AGO = -(1 << 30)
+_REACH = machine.ACC_HAZARD - 1  # slots that a later one may have to wait for (A3)
 
 
 class Indices:
@@ -37,6 +39,12 @@ class Indices:
         steps += inner * getattr(self._insn, f"{name}_factor_in")
         found: IntArray = self._uops[name][place] + steps
         return found
+
+    def bounds(self, name: str) -> tuple[int, int]:
+        """The least and the greatest index `name` of all micro-ops; there must be some."""
+        steps = (self._insn.iter_out - 1) * getattr(self._insn, f"{name}_factor_out")
+        steps += (self._insn.iter_in - 1) * getattr(self._insn, f"{name}_factor_in")
+        return int(self._uops[name].min()), int(self._uops[name].max()) + steps
 
     def first_bad(self) -> int:
         """The number of the first micro-op with an index out of range, `count` if none has one."""
@@ -74,20 +82,29 @@ class Work(ABC):
         """It asks from cycle `start` on; `granted` takes down the cycles of its grants."""
         self.start = start
         self.granted = granted
-        self.finish = finish
+        self._finish = finish
+
+    def finish(self, last: int) -> None:
+        """It has ended with the grant in cycle `last`."""
+        self._finish(last)
 
     @property
     @abstractmethod
     def ended(self) -> bool:
         """Whether all slots have been granted."""
 
+    @property
     @abstractmethod
-    def half(self, n: int) -> int:
-        """The half, as a bit, of the slot that it asks for in cycle n; 0 if for none (A3)."""
+    def known(self) -> int:
+        """How many of the slots that come next are laid out."""
 
     @abstractmethod
-    def grant(self, n: int) -> None:
-        """The slot is granted in cycle n."""
+    def plan(self, n: int, taken: list[int]) -> Sequence[int]:
+        """As `User.plan` says."""
+
+    @abstractmethod
+    def grant(self, cycles: Sequence[int]) -> None:
+        """The next slots are granted in these cycles."""
 
     @abstractmethod
     def run(self, begin: int, end: int) -> None:
@@ -111,34 +128,49 @@ class PlainWork(Work):
         self._count = count
         self._at = 0
         self._top = config.depth_bits(MemType.ACC) - 1
-        self._halves: list[int] = []
-        self._block = -1
+        self._slots = Slots([])
+        self._begin = 0  # the micro-op of the first of them
 
     @property
     def ended(self) -> bool:
         """Whether all slots have been granted."""
         return self._at == self._count
 
-    def half(self, n: int) -> int:
-        """The half of the next micro-op's acc[dst]."""
-        block, place = divmod(self._at, _BLOCK)
-        if block != self._block:
-            begin = block * _BLOCK
-            dst = self._indices.of("dst", begin, min(self._count, begin + _BLOCK))
-            self._halves = (1 << (dst >> self._top)).tolist()
-            self._block = block
-        return self._halves[place]
+    @property
+    def known(self) -> int:
+        """How many of the slots that come next are laid out."""
+        self._lay_out()
+        return self._begin + len(self._slots.halves) - self._at
 
-    def grant(self, n: int) -> None:
-        """The next micro-op has its slot."""
-        self.granted.add(n, n)
-        self._at += 1
+    def _lay_out(self) -> None:
+        """Lay the next block of slots out, if the last has been granted."""
+        if self._at < self._begin + len(self._slots.halves) or self.ended:
+            return
+        begin, end = self._at, min(self._count, self._at + _BLOCK)
+        least, most = self._indices.bounds("dst")
+        if least >> self._top == most >> self._top:
+            halves = [1 << (least >> self._top)] * (end - begin)
+        else:
+            halves = (1 << (self._indices.of("dst", begin, end) >> self._top)).tolist()
+        self._begin, self._slots = begin, Slots(halves)
+
+    def plan(self, n: int, taken: list[int]) -> Sequence[int]:
+        """As `User.plan` says."""
+        self._lay_out()
+        place = self._at - self._begin
+        if any(taken):
+            return self._slots.fit(place, n, taken)
+        taken[:] = self._slots.halves[place : place + len(taken)]  # nobody goes before
+        return range(n, n + len(taken))
+
+    def grant(self, cycles: Sequence[int]) -> None:
+        """The next micro-ops have their slots."""
+        self.granted.add_each(cycles)
+        self._at += len(cycles)
 
     def run(self, begin: int, end: int) -> None:
         """One micro-op per cycle."""
-        steps = min(end - begin, self._count - self._at)
-        self.granted.add(begin, begin + steps - 1)
-        self._at += steps
+        self.grant(range(begin, min(end, begin + self._count - self._at)))
 
 
 class HazardWork(Work):
@@ -161,24 +193,26 @@ class HazardWork(Work):
         self._top = config.depth_bits(MemType.ACC) - 1
         self._next_block = 0
         self._before = (-1, -1)  # dst and src of the micro-op before the block
-        self._tail = np.full((2, machine.ACC_HAZARD - 1), -1)  # element, is dst: slots before it
-        self._times = [_LONG_AGO] * (machine.ACC_HAZARD - 1)  # of the last grants
+        self._tail = np.full((2, _REACH), -1)  # element, is dst: slots before it
+        self._times = [LONG_AGO] * _REACH  # of the last grants
         self._refill()
 
     def _refill(self) -> None:
         """Lay out the slots of the next block of micro-ops."""
         begin, end = self._next_block, min(self._count, self._next_block + _BLOCK)
         self._next_block = end
-        elements, is_dst = self._slots(begin, end)
+        elements, is_dst = self._elements(begin, end)
         gaps = self._gaps(elements, is_dst)
-        self._halves: list[int] = (1 << (elements >> self._top)).tolist()
-        self._gap: list[int] = gaps.tolist()
-        self._stops: list[int] = [*np.flatnonzero(gaps).tolist(), len(elements)]
-        self._stop = 0
+        held = np.flatnonzero(gaps)
+        self._slots = Slots(
+            (1 << (elements >> self._top)).tolist(),
+            dict(zip(held.tolist(), gaps[held].tolist(), strict=True)),
+        )
+        self._stops: list[int] = [*held.tolist(), len(elements)]
         self._at = 0
         self._size = len(elements)
 
-    def _slots(self, begin: int, end: int) -> tuple[IntArray, IntArray]:
+    def _elements(self, begin: int, end: int) -> tuple[IntArray, IntArray]:
         """The elements that the micro-ops ask for, in order, and which of them are acc[dst]."""
         insn = self._insn
         dst = self._indices.of("dst", begin, end)
@@ -204,7 +238,7 @@ class HazardWork(Work):
 
         0 where that is none of the last ACC_HAZARD - 1.
         """
-        size, reach = len(elements), machine.ACC_HAZARD - 1
+        size, reach = len(elements), _REACH
         joined = np.concatenate((self._tail, np.stack((elements, is_dst))), axis=1)
         self._tail = joined[:, -reach:]
         held = np.ones(size, bool)
@@ -221,39 +255,33 @@ class HazardWork(Work):
         """Whether all slots have been granted."""
         return self._at == self._size and self._next_block == self._count
 
-    def _earliest(self) -> int:
-        """The first cycle in which A3 lets the next slot be asked for."""
-        gap = self._gap[self._at]
-        return self._times[-gap] + machine.ACC_HAZARD if gap else _LONG_AGO
+    @property
+    def known(self) -> int:
+        """How many of the slots that come next are laid out."""
+        return self._size - self._at
 
-    def half(self, n: int) -> int:
-        """The half of the next slot, if it is asked for."""
-        return self._halves[self._at] if n >= self._earliest() else 0
+    def plan(self, n: int, taken: list[int]) -> Sequence[int]:
+        """As `User.plan` says."""
+        return self._slots.fit(self._at, n, taken, self._times)
 
-    def grant(self, n: int) -> None:
-        """The next slot is granted."""
-        self._granted(n, 1)
-
-    def _granted(self, n: int, count: int) -> None:
-        self.granted.add(n, n + count - 1)
-        self._times += range(n + max(0, count - len(self._times)), n + count)
-        del self._times[: 1 - machine.ACC_HAZARD]
-        if self._at == self._stops[self._stop]:
-            self._stop += 1
-        self._at += count
+    def grant(self, cycles: Sequence[int]) -> None:
+        """The next slots are granted."""
+        self.granted.add_each(cycles)
+        self._times += cycles[-_REACH:]
+        del self._times[:-_REACH]
+        self._at += len(cycles)
         if self._at == self._size and self._next_block < self._count:
             self._refill()
 
     def run(self, begin: int, end: int) -> None:
         """One slot per cycle, but for those that A3 puts off."""
         n = begin
-        while n < end and not self.ended:
-            if self._at < self._stops[self._stop]:
-                count = min(end - n, self._stops[self._stop] - self._at)
-                self._granted(n, count)
-                n += count
-                continue
-            n = max(n, self._earliest())
-            if n < end:
-                self._granted(n, 1)
-                n += 1
+        while not self.ended:
+            n = max(n, self._slots.earliest(self._at, self._times))
+            if n >= end:
+                break
+            # A3 holds for none of those up to the next stop.
+            stop = self._stops[bisect_right(self._stops, self._at)]
+            count = min(end - n, stop - self._at)
+            self.grant(range(n, n + count))
+            n += count

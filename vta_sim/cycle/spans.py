@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 NEVER = 1 << 62
 """A cycle beyond the end of every run."""
@@ -26,6 +26,14 @@ class Spans:
         else:
             self.firsts.append(first)
             self.lasts.append(last)
+
+    def add_each(self, cycles: Sequence[int]) -> None:
+        """Add cycles in ascending order; a range of them is one span."""
+        if isinstance(cycles, range):
+            self.add(cycles.start, cycles.stop - 1)
+            return
+        for cycle in cycles:
+            self.add(cycle, cycle)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return zip(self.firsts, self.lasts, strict=True)

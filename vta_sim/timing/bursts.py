@@ -6,7 +6,7 @@ from vta_hw.spec.config import MemType
 from vta_sim.lang.kinds import i64, kernel
 from vta_sim.native.legality import sram_columns, sram_rows
 from vta_sim.native.table import Insn
-from vta_sim.timing.parts import BeatsOfBurst, Core, Cursor
+from vta_sim.timing.parts import LOWER, UPPER, BeatsOfBurst, Core, Cursor
 
 
 @kernel
@@ -73,39 +73,46 @@ def filled_vectors(insn: Insn) -> i64:
 
 
 @kernel
-def filled_place(core: Core, insn: Insn, number: i64) -> i64:
-    """Where filled vector `number` lies on chip; numbers do not fall from call to call (L4)."""
+def filled_before(insn: Insn, place: i64) -> i64:
+    """How many of these vectors lie before `place` on chip."""
+    before = max(0, place - insn.sram_base)
     if replicates(insn):
-        return insn.sram_base + 1 + number
-    acc = core.acc
+        return min(max(0, before - 1), insn.y_size - 1)
     columns = sram_columns(insn)
-    while True:
-        row = acc.pad_place // columns - insn.y_pad_0
-        column = acc.pad_place % columns - insn.x_pad_0
-        inside = row >= 0 and row < insn.y_size and column >= 0 and column < insn.x_size
-        if inside:
-            # The rest of what lies inside in this row.
-            acc.pad_place += insn.x_size - column
-            continue
-        if acc.pad_number == number:
-            break
-        acc.pad_number += 1
-        acc.pad_place += 1
-    return insn.sram_base + acc.pad_place
+    before = min(before, sram_rows(insn) * columns)
+    if before == 0:
+        return 0
+    # Without what lies inside: in whole rows, and in the row that is cut.
+    row = before // columns - insn.y_pad_0
+    column = before % columns - insn.x_pad_0
+    inside = min(max(0, row), insn.y_size) * insn.x_size
+    if row >= 0 and row < insn.y_size:
+        inside += min(max(0, column), insn.x_size)
+    return before - inside
 
 
 @kernel
-def beat_halves(core: Core, burst: BeatsOfBurst, n: i64) -> i64:
-    """The halves whose slots the beat arriving in cycle n takes, one bit each (rule G2)."""
+def take_beats(core: Core, burst: BeatsOfBurst, n: i64) -> None:
+    """Put down the slots that the beats take in the cycles to plan, from n on (rule G2)."""
+    acc = core.acc
     insn = core.machine.insns[burst.index]
     size = core.machine.elem_bytes[insn.memory_type]
     start = insn.address + burst.row * insn.x_stride * size
-    length = insn.x_size * size
-    beat = burst.at // core.bus_bytes + n - burst.first
-    # Elements are completed by the beat with their last byte.
-    end = min((beat + 1) * core.bus_bytes - start, length) // size
-    begin = max(beat * core.bus_bytes - start, 0) // size
-    if end <= begin:
-        return 0
     place = insn.sram_base + (insn.y_pad_0 + burst.row) * sram_columns(insn) + insn.x_pad_0
-    return 1 << (place + begin >> core.acc.top) | 1 << (place + end - 1 >> core.acc.top)
+    # Bytes of the row, and elements, that have come before.
+    come = (burst.at // core.bus_bytes + n - burst.first) * core.bus_bytes - start
+    number = max(come, 0) // size
+    for cycle in range(acc.size):
+        come += core.bus_bytes
+        halves = 0
+        # Elements are completed by the beat with their last byte.
+        while number < insn.x_size and (number + 1) * size <= come:
+            halves |= half_of(core, place + number)
+            number += 1
+        acc.taken[cycle] = halves
+
+
+@kernel
+def half_of(core: Core, element: i64) -> i64:
+    """The half of ACC in which an element lies, as a bit."""
+    return UPPER if element >> core.acc.top else LOWER

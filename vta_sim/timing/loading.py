@@ -7,6 +7,7 @@ from vta_hw.spec.isa import Stage
 from vta_sim.lang.kinds import i64, kernel
 from vta_sim.timing.bursts import (
     burst_beats,
+    filled_before,
     filled_vectors,
     is_at_end,
     next_burst,
@@ -169,11 +170,10 @@ def fill_from(core: Core, loader: LoaderPart, start: i64) -> None:
     filling.active = True
     filling.start = start
     filling.cycle = start
-    filling.left = filled_vectors(core.machine.insns[loader.job])
-    filling.total = filling.left
+    insn = core.machine.insns[loader.job]
+    filling.left = filled_vectors(insn)
     if loader.client == ACC:
-        core.acc.pad_number = 0
-        core.acc.pad_place = 0
+        filling.upper = filling.left - filled_before(insn, 1 << core.acc.top)
     else:
         loader.next = min(loader.next, least_end(loader) + 1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vta_hw.spec import machine
 from vta_hw.spec.isa import Stage as StageName
 from vta_hw.spec.isa import TokenQueue
-from vta_sim.lang.kinds import Array, i32, i64, inline_array, struct
+from vta_sim.lang.kinds import Array, i32, i64, inline_array, struct, u8
 from vta_sim.native.machine import Machine
 from vta_sim.timing.spans import NEVER, Spans
 
@@ -18,6 +18,12 @@ CLIENTS = 5
 
 REACH = machine.ACC_HAZARD - 1
 """Slots of an instruction that a later one of it may have to wait for (rule A3)."""
+
+BLOCK = 1 << 12
+"""Slots that are laid out at once, and cycles that are planned at once."""
+
+LOWER, UPPER = 1, 2
+"""The halves of ACC, as bits."""
 
 # Units of the compute stage that ask for slots of ACC.
 GEMM, ALU = 0, 1
@@ -140,13 +146,16 @@ class Arrivals:
 
 @struct
 class Filling:
-    """Vectors of padding that are left to fill; nothing is decided about `cycle` and later."""
+    """Vectors of padding that are left to fill; nothing is decided about `cycle` and later.
+
+    The last `upper` of them lie in the upper half of ACC.
+    """
 
     active: bool
     start: i64
     cycle: i64
     left: i64
-    total: i64
+    upper: i64
 
 
 @struct
@@ -236,12 +245,30 @@ class FetchPart:
 
 
 @struct
-class Work:
-    """The micro-ops of GEMM or ALU in a unit: the one that asks next, and the slots granted last.
+class Slots:
+    """Slots in the order in which one user asks for them: so many as are laid out.
 
-    `at` counts micro-ops granted, `outer`, `inner` and `uop` are the loops' values for the next;
-    `source` is how many sources of it are still to be read. `elements`, `is_dst` and `times` are
-    of the last slots, the latest first.
+    `at` of `count` are granted. `halves` are their halves, as bits, and `gaps` says for those that
+    A3 holds for how many slots before them the same element was an acc[dst]; it is 0 for others.
+    `cycles` are those of the last `REACH` grants, then of the next ones, as planned; only the first
+    of these if there is one in each cycle (`is_run`).
+    """
+
+    halves: Array[u8] = inline_array(BLOCK)
+    gaps: Array[u8] = inline_array(BLOCK)
+    cycles: Array[i64] = inline_array(REACH + BLOCK)
+    at: i64
+    count: i64
+    planned: i64
+    is_run: bool
+
+
+@struct
+class Work:
+    """The micro-ops of GEMM or ALU in a unit: of `count`, the slots of `laid` are laid out.
+
+    `dst` and `src` are those of the micro-op laid out last, `elements` what its last slots write,
+    the latest first.
     """
 
     active: bool
@@ -249,21 +276,15 @@ class Work:
     index: i64
     start: i64
     fault: i64
-    at: i64
     count: i64
-    outer: i64
-    inner: i64
-    uop: i64
+    laid: i64
     dst: i64
     src: i64
-    source: i64
     sources: i64
-    has_source: bool
     rereads: bool
     all_held: bool
     elements: Array[i64] = inline_array(REACH)
-    is_dst: Array[i64] = inline_array(REACH)
-    times: Array[i64] = inline_array(REACH)
+    slots: Slots
     granted: Spans
     asked: Spans
 
@@ -281,13 +302,18 @@ class BeatsOfBurst:
 
 @struct
 class AccPart:
-    """The slots of the two halves of ACC; nothing is decided about `cycle` and later."""
+    """The slots of the two halves of ACC; nothing is decided about `cycle` and later.
+
+    `padding` are those of the vectors that the acc loader fills. `taken` are the halves that are
+    taken in the `size` cycles that are being planned, as bits.
+    """
 
     cycle: i64
     top: i64
     works: Array[Work] = inline_array(UNITS)
-    pad_number: i64
-    pad_place: i64
+    padding: Slots
+    taken: Array[u8] = inline_array(BLOCK)
+    size: i64
     beats: Array[BeatsOfBurst]
     beats_room: i64
     beats_begin: i64

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from vta_hw.spec.isa import Stage
 from vta_sim.lang.kinds import i64, kernel
-from vta_sim.timing.bursts import beat_halves, filled_place
+from vta_sim.timing.bursts import take_beats
 from vta_sim.timing.flights import fail, finish
-from vta_sim.timing.loading import filling_ended, is_free, run_filling
-from vta_sim.timing.parts import ACC, ALU, GEMM, UNITS, Core, Work
-from vta_sim.timing.work import ended, grant_slot, half_asked, run_work
+from vta_sim.timing.loading import filling_ended, run_filling
+from vta_sim.timing.parts import (
+    ACC,
+    ALU,
+    BLOCK,
+    GEMM,
+    LOWER,
+    UNITS,
+    UPPER,
+    AccPart,
+    Core,
+    Filling,
+    Work,
+)
+from vta_sim.timing.plans import grant_plan, plan_run, plan_slots
+from vta_sim.timing.work import ended, lay_out, run_work
 
 
 @kernel
@@ -43,8 +56,7 @@ def advance_slots(core: Core, end: i64) -> bool:
             acc.cycle = stop
             continue
         if active > 1 or beats_in(core, n):
-            share_slots(core, n)
-            stop = n + 1
+            stop = share_slots(core, n, stop)
         else:
             stop = run_alone(core, n, stop)
         acc.cycle = stop
@@ -90,27 +102,66 @@ def run_one(core: Core, work: Work, n: i64, end: i64) -> i64:
 
 
 @kernel
-def share_slots(core: Core, n: i64) -> None:
-    """One cycle in which there are several that may ask."""
+def share_slots(core: Core, n: i64, end: i64) -> i64:
+    """Several ask from n to before `end`, or beats arrive: the end, or where one ended.
+
+    What one is granted depends on those who go before alone. So they plan one after the other, each
+    for all these cycles with what the others left. The plans are carried out up to where the first
+    of them ends: what comes after is not known.
+    """
     acc = core.acc
-    taken = 0
+    loader = core.loaders[ACC]
+    filling = loader.filling
+    acc.size = min(end - n, BLOCK)
+    is_first = True
+    fills = filling.active and n >= filling.start
     if beats_in(core, n):
-        taken = beat_halves(core, acc.beats[acc.beats_begin], n)
+        burst = acc.beats[acc.beats_begin]
+        acc.size = min(acc.size, burst.last + 1 - n)
+        take_beats(core, burst, n)
+        is_first = False
+        fills = False  # L4
+    elif acc.beats_count:
+        acc.size = min(acc.size, acc.beats[acc.beats_begin].first - n)
     for unit in range(UNITS):
         work = acc.works[unit]
         if work.active and n >= work.start:
-            half = half_asked(core, work, n)
-            if half and not taken & half:
-                taken |= half
-                grant_slot(core, work, n)
-    loader = core.loaders[ACC]
-    filling = loader.filling
-    if filling.active and n >= filling.start and is_free(loader, n):
-        number = filling.total - filling.left
-        place = filled_place(core, core.machine.insns[loader.job], number)
-        if not taken & 1 << (place >> acc.top):
-            loader.filled.add(n, n)
-            filling.left -= 1
+            plan_work(core, work, n, is_first)
+            is_first = False
+    if fills:
+        lay_out_padding(acc, filling)
+        plan_slots(acc, acc.padding, n)
+    end = n + acc.size
+    for unit in range(UNITS):
+        work = acc.works[unit]
+        if work.active and n >= work.start:
+            grant_plan(work.slots, work.granted, end)
+    if fills:
+        filling.left -= grant_plan(acc.padding, loader.filled, end)
+    return end
+
+
+@kernel
+def plan_work(core: Core, work: Work, n: i64, is_first: bool) -> None:
+    """Plan the slots of GEMM or ALU; if it is the first, nobody has taken any."""
+    acc = core.acc
+    lay_out(core, work, acc.size)
+    if is_first and work.is_plain:
+        plan_run(acc, work.slots, n)
+        return
+    if is_first:
+        for place in range(acc.size):
+            acc.taken[place] = 0
+    plan_slots(acc, work.slots, n)
+
+
+@kernel
+def lay_out_padding(acc: AccPart, filling: Filling) -> None:
+    """Lay out the vectors to be filled next, so many as can be in the cycles to plan."""
+    acc.padding.at = 0
+    acc.padding.count = min(filling.left, acc.size)
+    for number in range(acc.padding.count):
+        acc.padding.halves[number] = LOWER if filling.left - number > filling.upper else UPPER
 
 
 @kernel

@@ -52,6 +52,13 @@ class Spans:
             return -1
         return self.items[self.count - 1].last
 
+    def total(self) -> i64:
+        """The cycles that they cover."""
+        cycles = 0
+        for place in range(self.count):
+            cycles += self.items[place].last - self.items[place].first + 1
+        return cycles
+
     def free(self) -> None:
         """Give the memory back."""
         release(self.items)
@@ -89,17 +96,23 @@ def next_change(layer: Layer, n: i64) -> i64:
 def count_first(
     layers: Array[Layer], count: i64, cycles: i64, found: Array[i64], rest: i64
 ) -> None:
-    """Add to found[rank] the cycles of a run whose least covering rank that is; or found[rest]."""
+    """Add to found[rank] the cycles of a run whose least covering rank that is; or found[rest].
+
+    The layers come in the order of their ranks.
+    """
     n = 0
     while n < cycles:
-        least = rest
+        rank = rest
         stop = cycles
         for number in range(count):
             layer = layers[number]
-            if is_on(layer, n):
-                least = min(least, layer.rank)
+            is_covered = is_on(layer, n)
             stop = min(stop, next_change(layer, n))
-        found[least] += stop - n
+            if is_covered:
+                # While it lasts and none before begins, what comes behind is of no effect.
+                rank = layer.rank
+                break
+        found[rank] += stop - n
         n = stop
 
 

@@ -89,14 +89,16 @@ def count_stage(core: Core, sweep: Sweep, stage: StagePart, cycles: i64, found: 
         put_loader(sweep, core, ACC, BUSY)
         for unit in range(UNITS):
             sweep.put(reinterpret(Spans, core.acc.works[unit].granted), BUSY)
-            # Where a unit asks for a slot and is granted none, it is not busy.
-            sweep.put(reinterpret(Spans, core.acc.works[unit].asked), PORT)
     else:
         sweep.put(reinterpret(Spans, core.write.reads), BUSY)
     hold(core, sweep, stage, cycles)
     sweep.put(reinterpret(Spans, sweep.memory), MEMORY)
-    sweep.put(reinterpret(Spans, sweep.drain), DRAIN)
+    if number == Stage.COMPUTE:
+        for unit in range(UNITS):
+            # Where a unit asks for a slot and is granted none, it is not busy.
+            sweep.put(reinterpret(Spans, core.acc.works[unit].asked), PORT)
     sweep.put(reinterpret(Spans, stage.token_full), TOKEN_FULL)
+    sweep.put(reinterpret(Spans, sweep.drain), DRAIN)
     for token in range(TOKENS):
         if consumer(token) == number:
             sweep.put(reinterpret(Spans, core.waits[token]), WAIT + token)
@@ -144,13 +146,9 @@ def count_units(core: Core, sweep: Sweep, sums: Sums, cycles: i64) -> None:
     """What the units of the compute stage did and waited for."""
     for unit in range(UNITS):
         work = core.acc.works[unit]
-        for place in range(work.granted.count):
-            granted = work.granted.items[place]
-            sums.unit_busy[unit] += granted.last - granted.first + 1
-        sweep.clear()
-        sweep.put(reinterpret(Spans, work.asked), 0)
-        sweep.put(reinterpret(Spans, work.granted), 0)
-        sums.unit_port[unit] = count_without(sweep.layers, 1, cycles)
+        sums.unit_busy[unit] = work.granted.total()
+        # It is granted slots only while it asks for them.
+        sums.unit_port[unit] = work.asked.total() - sums.unit_busy[unit]
     sweep.clear()
     put_loader(sweep, core, UOP, 0)
     put_loader(sweep, core, ACC, 0)

@@ -9,11 +9,12 @@ from vta_sim.lang.kinds import i64, kernel
 from vta_sim.native.legality import steps
 from vta_sim.native.machine import Machine
 from vta_sim.native.table import Insn
-from vta_sim.timing.parts import REACH, Core, Work
+from vta_sim.timing.bursts import half_of
+from vta_sim.timing.parts import BLOCK, LOWER, REACH, UPPER, Core, Slots, Work
+from vta_sim.timing.plans import earliest, note_run, open_slots
 from vta_sim.timing.spans import NEVER
 
 _DST, _SRC, _WGT = 0, 1, 2
-_LONG_AGO = -(1 << 30)
 _NO_ELEMENT = -1
 
 
@@ -46,131 +47,168 @@ def begin_work(core: Core, work: Work, index: i64, start: i64, count: i64, fault
         work.sources = machine.REQ_PARAMETERS if insn.alu_opcode == AluOp.REQ else 1
     work.rereads = insn.alu_opcode != AluOp.REQ
     work.all_held = not is_forwarded(insn)
-    for place in range(REACH):
-        work.elements[place] = _NO_ELEMENT
-        work.is_dst[place] = 0
-        work.times[place] = _LONG_AGO
+    work.laid = 0
     work.dst = _NO_ELEMENT
     work.src = _NO_ELEMENT
-    seek(core, work, insn, 0)
-    if not work.is_plain:
-        look_at(core, work, insn)
-
-
-@kernel
-def seek(core: Core, work: Work, insn: Insn, at: i64) -> None:
-    """Go to micro-op `at` of the instruction."""
-    rounds = insn.uop_end - insn.uop_bgn
-    work.at = at
-    work.uop = insn.uop_bgn + at % rounds
-    work.inner = at // rounds % insn.iter_in
-    work.outer = at // rounds // insn.iter_in
-
-
-@kernel
-def dst_of(core: Core, work: Work, insn: Insn) -> i64:
-    """acc[dst] of the present micro-op."""
-    steps_to = work.outer * insn.dst_factor_out + work.inner * insn.dst_factor_in
-    return field_of(core.machine, work.uop, _DST) + steps_to
-
-
-@kernel
-def src_of(core: Core, work: Work, insn: Insn) -> i64:
-    """The first source of the present micro-op."""
-    steps_to = work.outer * insn.src_factor_out + work.inner * insn.src_factor_in
-    return field_of(core.machine, work.uop, _SRC) + steps_to
-
-
-@kernel
-def look_at(core: Core, work: Work, insn: Insn) -> None:
-    """Which sources the present micro-op needs slots for (A1, A2); `dst`, `src` are the last's."""
-    dst = dst_of(core, work, insn)
-    work.source = 0
-    if work.sources:
-        src = src_of(core, work, insn)
-        if src != work.src or (work.rereads and work.dst == src):
-            work.source = work.sources
-        work.src = src
-    work.dst = dst
+    for place in range(REACH):
+        work.elements[place] = _NO_ELEMENT
+    open_slots(work.slots)
 
 
 @kernel
 def ended(work: Work) -> bool:
     """Whether all slots have been granted."""
-    return work.at == work.count
-
-
-@kernel
-def slot_element(work: Work) -> i64:
-    """The element of the slot that is asked for next."""
-    return work.src + work.sources - work.source if work.source else work.dst
-
-
-@kernel
-def earliest(work: Work) -> i64:
-    """The first cycle in which A3 lets the next slot be asked for."""
-    if work.source == 0 and not work.all_held:
-        return _LONG_AGO
-    element = slot_element(work)
-    for place in range(REACH):
-        if work.elements[place] == element and work.is_dst[place]:
-            return work.times[place] + machine.ACC_HAZARD
-    return _LONG_AGO
-
-
-@kernel
-def half_asked(core: Core, work: Work, n: i64) -> i64:
-    """The half, as a bit, of the slot that is asked for in cycle n; 0 if for none."""
-    if work.is_plain:
-        return 1 << (dst_of(core, work, core.machine.insns[work.index]) >> core.acc.top)
-    if n < earliest(work):
-        return 0
-    return 1 << (slot_element(work) >> core.acc.top)
-
-
-@kernel
-def grant_slot(core: Core, work: Work, n: i64) -> None:
-    """The next slot is granted in cycle n."""
-    work.granted.add(n, n)
-    insn = core.machine.insns[work.index]
-    if not work.is_plain:
-        for place in range(REACH - 1, 0, -1):
-            work.elements[place] = work.elements[place - 1]
-            work.is_dst[place] = work.is_dst[place - 1]
-            work.times[place] = work.times[place - 1]
-        work.elements[0] = slot_element(work)
-        work.is_dst[0] = work.source == 0
-        work.times[0] = n
-        if work.source:
-            work.source -= 1
-            return
-    work.at += 1
-    work.uop += 1
-    if work.uop == insn.uop_end:
-        work.uop = insn.uop_bgn
-        work.inner += 1
-        if work.inner == insn.iter_in:
-            work.inner = 0
-            work.outer += 1
-    if not work.is_plain and work.at < work.count:
-        look_at(core, work, insn)
+    return work.laid == work.count and work.slots.at == work.slots.count
 
 
 @kernel
 def run_work(core: Core, work: Work, begin: i64, end: i64) -> None:
     """All that is asked for is granted from cycle `begin` to before `end`, or to the work's end."""
+    slots = work.slots
     if work.is_plain:
-        count = min(end - begin, work.count - work.at)
+        ahead = slots.count - slots.at
+        count = min(end - begin, ahead + work.count - work.laid)
         work.granted.add(begin, begin + count - 1)
-        seek(core, work, core.machine.insns[work.index], work.at + count)
+        slots.at += min(count, ahead)
+        # The others need not be laid out.
+        work.laid += max(0, count - ahead)
         return
     n = begin
     while not ended(work):
-        n = max(n, earliest(work))
+        lay_out(core, work, end - begin)
+        n = max(n, earliest(slots, slots.at, 0))
         if n >= end:
             break
-        grant_slot(core, work, n)
-        n += 1
+        count = 1
+        limit = min(end - n, slots.count - slots.at)
+        while count < limit and slots.gaps[slots.at + count] == 0:
+            count += 1
+        work.granted.add(n, n + count - 1)
+        note_run(slots, n, count)
+        n += count
+
+
+# -- laying slots out -----------------------------------------------------------------------------
+
+
+@kernel
+def lay_out(core: Core, work: Work, wanted: i64) -> None:
+    """If all slots laid out are granted, lay out the next: `wanted` or a few more, if there are."""
+    slots = work.slots
+    if slots.at < slots.count or work.laid == work.count:
+        return
+    slots.at = 0
+    slots.count = 0
+    insn = core.machine.insns[work.index]
+    wanted = min(wanted, BLOCK - work.sources)
+    if work.is_plain:
+        lay_out_plain(core, work, insn, min(wanted, work.count - work.laid))
+        return
+    rounds = insn.uop_end - insn.uop_bgn
+    uop = insn.uop_bgn + work.laid % rounds
+    inner = work.laid // rounds % insn.iter_in
+    outer = work.laid // rounds // insn.iter_in
+    while work.laid < work.count and slots.count < wanted:
+        dst = outer * insn.dst_factor_out + inner * insn.dst_factor_in
+        src = outer * insn.src_factor_out + inner * insn.src_factor_in
+        dst += field_of(core.machine, uop, _DST)
+        src += field_of(core.machine, uop, _SRC)
+        put_micro_op(core, work, dst, src)
+        work.laid += 1
+        uop += 1
+        if uop == insn.uop_end:
+            uop = insn.uop_bgn
+            inner += 1
+            if inner == insn.iter_in:
+                inner = 0
+                outer += 1
+
+
+@kernel
+def lay_out_plain(core: Core, work: Work, insn: Insn, wanted: i64) -> None:
+    """Lay out the acc[dst] of the next micro-ops where A3 holds for none."""
+    slots = work.slots
+    for place in range(wanted):
+        slots.gaps[place] = 0
+    slots.count = wanted
+    half = only_half(core, insn)
+    if half:
+        for place in range(wanted):
+            slots.halves[place] = half
+        work.laid += wanted
+        return
+    field = core.machine.fields[_DST]
+    words, low, mask = core.machine.uop, field.low, field.mask
+    rounds = insn.uop_end - insn.uop_bgn
+    number = 0
+    while number < wanted:
+        # What is left of one round of micro-ops.
+        uop = insn.uop_bgn + work.laid % rounds
+        inner = work.laid // rounds % insn.iter_in
+        outer = work.laid // rounds // insn.iter_in
+        middle = 1 << core.acc.top
+        middle -= outer * insn.dst_factor_out + inner * insn.dst_factor_in
+        count = min(insn.uop_end - uop, wanted - number)
+        for place in range(count):
+            dst = words[uop + place] >> low & mask
+            slots.halves[number + place] = UPPER if dst >= middle else LOWER
+        number += count
+        work.laid += count
+
+
+@kernel
+def only_half(core: Core, insn: Insn) -> i64:
+    """The half in which all acc[dst] of an instruction lie; 0 if they lie in both."""
+    least = NEVER
+    most = 0
+    for place in range(insn.uop_bgn, min(insn.uop_end, core.machine.depth[MemType.UOP])):
+        dst = field_of(core.machine, place, _DST)
+        least = min(least, dst)
+        most = max(most, dst)
+    # Steps are not negative.
+    most += (insn.iter_out - 1) * insn.dst_factor_out + (insn.iter_in - 1) * insn.dst_factor_in
+    if half_of(core, least) != half_of(core, most):
+        return 0
+    return half_of(core, most)
+
+
+@kernel
+def put_micro_op(core: Core, work: Work, dst: i64, src: i64) -> None:
+    """The slots of a micro-op of the ALU (A1, A2); `dst` and `src` of the work are the last's."""
+    slots = work.slots
+    if work.sources and (src != work.src or (work.rereads and work.dst == src)):
+        for part in range(work.sources):
+            put_slot(core, slots, src + part, gap_of(work, src + part))
+            write(work, _NO_ELEMENT)
+    put_slot(core, slots, dst, gap_of(work, dst) if work.all_held else 0)
+    write(work, dst)
+    work.src = src
+    work.dst = dst
+
+
+@kernel
+def put_slot(core: Core, slots: Slots, element: i64, gap: i64) -> None:
+    """One more slot is asked for."""
+    slots.halves[slots.count] = half_of(core, element)
+    slots.gaps[slots.count] = gap
+    slots.count += 1
+
+
+@kernel
+def write(work: Work, element: i64) -> None:
+    """The latest slot writes an element, or none."""
+    for place in range(REACH - 1, 0, -1):
+        work.elements[place] = work.elements[place - 1]
+    work.elements[0] = element
+
+
+@kernel
+def gap_of(work: Work, element: i64) -> i64:
+    """How many slots before the next one this element was an acc[dst], by what A3 asks for."""
+    for place in range(REACH):
+        if work.elements[place] == element:
+            return place + 1
+    return 0
 
 
 # -- instructions that are bad --------------------------------------------------------------------
