@@ -15,7 +15,7 @@ from compiler.loop.nodes import Task
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.isa import Alu, Gemm
 
-_STEPS_LEAST = 256
+_STEPS_LEAST = 128
 """Micro-ops executed in a piece, at least: a cut costs a few cycles."""
 
 

@@ -27,6 +27,9 @@ from vta.profiling.measure import profile
 pytestmark = pytest.mark.slow
 CROPS = 20
 LAYER_CROPS = 4
+# On `default` with its memory latency; `vta bench networks` prints what it takes.
+COUNTED_CYCLES = 7_100_000
+ARRAY_USE = 0.85
 # Other crops than those that the network was calibrated on.
 SEED = 7
 
@@ -53,8 +56,10 @@ def test_everything_quantised_runs_on_vta(compiled: CompileResult):
     assert package.exact
     assert package.host_macs == 0
     assert len(package.programs) == 1
-    ops = Counter(row.op.split("+")[0] for row in package.layers if row.where == "vta")
-    assert ops == {"conv2d": 20, "dense": 1, "max_pool2d": 1, "avg_pool2d": 1, "add": 8}
+    rows = [row for row in package.layers if row.where == "vta"]
+    ops = Counter(row.op.split("+")[0] for row in rows)
+    assert ops == {"conv2d": 20, "dense": 1, "max_pool2d": 1, "avg_pool2d": 1}
+    assert sum(row.op == "conv2d+requantize+add" for row in rows) == 8
     assert sum(row.macs for row in package.layers) == 1_814_073_344
 
 
@@ -67,6 +72,8 @@ def test_cycles_are_those_that_are_published_for(compiled: CompileResult):
     assert cost.counted.ideal_cycles == 6_623_232
     assert cost.counted.cycles < cost.cycles == sum(row.cycles for row in found.rows)
     assert cost.reference_cycles == 7_729_601
+    assert cost.counted.cycles <= COUNTED_CYCLES
+    assert found.total.array_use >= ARRAY_USE
 
 
 def test_no_hazards(compiled: CompileResult):

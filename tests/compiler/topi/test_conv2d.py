@@ -85,6 +85,8 @@ def run(conv: Conv, runs: int = 2) -> None:
 def graph_of(conv: Conv, rng: np.random.Generator, **requant: Any) -> Graph:
     net = CoreNet(rng, conv.layout)
     x = net.image(conv.shape, conv.zero_points[0])
+    if conv.seed % 2:  # made on the device, so that the host cannot unfold it
+        x = net.clip(x, -100, 100)
     out = net.conv(
         x,
         conv.channels,
@@ -99,6 +101,9 @@ def graph_of(conv: Conv, rng: np.random.Generator, **requant: Any) -> Graph:
         clamp=conv.clamp,
         **requant,
     )
+    if conv.seed % 3 == 0:
+        other = net.image(net.extents(out), int(rng.integers(-128, 128)), 0.07)
+        out = net.add(*((out, other) if conv.seed % 5 else (other, out)), 0.06, 3)
     return net.graph(out)
 
 
