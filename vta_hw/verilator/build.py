@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -24,7 +25,7 @@ from vta_hw.spec.errors import DeviceError
 
 WAVE_KINDS = ("vcd", "fst")
 
-_KIND = "simulation"
+_KIND, _RUNTIME_KIND = "simulation", "simulation-runtime"
 # The class that Verilator makes, whatever the module is called.
 _MODEL = "Vmodel"
 _VERILATOR_FLAGS = (
@@ -50,7 +51,7 @@ def build_library(verilog: str, bus_bytes: int, waves: str | None = None) -> Pat
         raise DeviceError(f"waves must be one of {', '.join(WAVE_KINDS)}, not {waves!r}")
     tools = _Tools()
     sources = _harness_sources()
-    flags = (*_VERILATOR_FLAGS, *_COMMON_FLAGS, _FAST, _SLOW)
+    flags = (*_VERILATOR_FLAGS, *_COMMON_FLAGS, _FAST, _SLOW, *tools.flags)
     key = cache.content_key(
         verilog, str(bus_bytes), str(waves), *sources.values(), *flags, *tools.versions
     )
@@ -71,11 +72,15 @@ def _harness_sources() -> dict[str, str]:
 
 
 class _Tools:
-    """Verilator and the compiler; `versions` is what tells theirs apart."""
+    """Verilator and the compiler; `versions` is what tells theirs apart.
+
+    `flags` are the user's for the compiler, from the environment, behind all others.
+    """
 
     def __init__(self) -> None:
         self.verilator_root = _verilator_root()
         self.compiler = _compiler()
+        self.flags = shlex.split(os.environ.get("CXXFLAGS", ""))
         version = [str(self.verilator_root / "bin" / "verilator_bin"), "--version"]
         self.versions = (
             _run(version, env=self.environment),
@@ -115,12 +120,13 @@ class _Build:
         self.tools = tools
         self.folder = folder
         self.waves = waves
-        self._flags = [*_COMMON_FLAGS, f"-DVTA_BUS_BYTES={bus_bytes}", f"-I{folder}"]
         root = tools.verilator_root / "include"
-        self._flags += [f"-I{root}", f"-I{root / 'vltstd'}", f"-I{root / 'gtkwave'}"]
+        self._includes = [f"-I{root}", f"-I{root / 'vltstd'}", f"-I{root / 'gtkwave'}"]
+        self._flags = list(_COMMON_FLAGS)
         if waves is not None:
             self._flags += [f"-DVTA_WAVES_{waves.upper()}", "-DVM_TRACE=1"]
             self._flags += [f"-DVM_TRACE_{kind.upper()}={kind == waves:d}" for kind in WAVE_KINDS]
+        self._model_flags = [f"-DVTA_BUS_BYTES={bus_bytes}", f"-I{folder}"]
 
     def run(self, verilog: str, harness: dict[str, str]) -> bytes:
         """The bytes of the library."""
@@ -137,22 +143,48 @@ class _Build:
             env=self.tools.environment,
         )
         plan = json.loads((self.folder / f"{_MODEL}.json").read_text())
-        jobs = []
-        for group, files in plan["sources"].items():
-            if group != "deps":
-                level = _SLOW if group.endswith("slow") else _FAST
-                jobs += [(Path(file), level) for file in files]
-        jobs.append((self.folder / "harness.cpp", _FAST))
-        # The longest ones first, so that none of them is left over for the end.
-        jobs.sort(key=lambda job: (job[1] == _FAST, job[0].stat().st_size), reverse=True)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            objects = list(pool.map(lambda job: self._compile(*job), jobs))
+        runtime = self._runtime([Path(file) for file in plan["sources"].pop("global")])
+        objects = self._compile_all(self._jobs(plan["sources"]), self._model_flags)
         library = self.folder / "library.so"
-        link = [*objects, *plan["options"].get("ldflags", ()), "-lpthread"]
+        link = [*objects, runtime, *plan["options"].get("ldflags", ()), "-lpthread"]
         if self.waves == "fst":
             link.append("-llz4")
         _run([self.tools.compiler, "-shared", "-o", str(library), *link])
         return library.read_bytes()
+
+    def _jobs(self, sources: dict[str, list[str]]) -> list[tuple[Path, str]]:
+        """What is to be compiled for this model, and at which level."""
+        slow, fast = list[str](), list[str]()
+        for group, files in sources.items():
+            if group != "deps":
+                (slow if group.endswith("slow") else fast).extend(files)
+        # Reading the headers takes longer than compiling most of these.
+        interface = str(self.folder / f"{_MODEL}.cpp")
+        fast.remove(interface)
+        joined = {"slow": slow, "interface": [interface, str(self.folder / "harness.cpp")]}
+        for name, files in joined.items():
+            text = "".join(f'#include "{file}"\n' for file in files)
+            (self.folder / f"{name}.cpp").write_text(text)
+        # The longest ones first, so that none of them is left over for the end.
+        fast.sort(key=lambda file: Path(file).stat().st_size, reverse=True)
+        jobs = [(Path(file), _FAST) for file in fast]
+        return [*jobs, (self.folder / "slow.cpp", _SLOW), (self.folder / "interface.cpp", _FAST)]
+
+    def _runtime(self, sources: list[Path]) -> str:
+        """Verilator's own part, which is the same in all models and compiled once for them."""
+        names = [source.name for source in sources]
+        flags = (*self._flags, _FAST, *self.tools.flags)
+        key = cache.content_key(*names, *flags, *self.tools.versions)
+        target = self.folder / "runtime.o"
+        with cache.locked(_RUNTIME_KIND, key):
+            contents = cache.load(_RUNTIME_KIND, key)
+            if contents is None:
+                objects = self._compile_all([(source, _FAST) for source in sources])
+                _run([self.tools.compiler, "-r", "-o", str(target), *objects])
+                contents = target.read_bytes()
+                cache.store(_RUNTIME_KIND, key, contents)
+        target.write_bytes(contents)
+        return str(target)
 
     def _check_fst_headers(self) -> None:
         probe = self.folder / "probe.cpp"
@@ -165,10 +197,16 @@ class _Build:
                 "install them (liblz4-dev, zlib1g-dev) or record a .vcd file"
             ) from error
 
-    def _compile(self, source: Path, level: str) -> str:
+    def _compile_all(self, jobs: list[tuple[Path, str]], flags: Sequence[str] = ()) -> list[str]:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return list(pool.map(lambda job: self._compile(job[0], job[1], flags), jobs))
+
+    def _compile(self, source: Path, level: str, flags: Sequence[str]) -> str:
         target = self.folder / f"{source.stem}.o"
-        command = [self.tools.compiler, *self._flags, level, "-c", "-o", str(target), str(source)]
-        _run(command)
+        what = [*self._flags, *flags, *self._includes, level]
+        if level == _FAST:
+            what += self.tools.flags
+        _run([self.tools.compiler, *what, "-c", "-o", str(target), str(source)])
         return str(target)
 
 
