@@ -120,5 +120,5 @@ def test_pieces_by_the_length_of_the_last_tail() -> None:
     assert _pieces([_gemm(1 << 14)]) == [16, 16]
     assert _pieces([*tail, _gemm(1 << 14)]) == [5, 5, 6, 5, 5, 6]
     assert _pieces([*tail, *[_gemm(1 << 14)] * 3]) == [16, 16] * 3
-    assert _pieces([*tail, _gemm(600)]) == [16, 16]
+    assert _pieces([*tail, _gemm(300)]) == [16, 16]
     assert _pieces([*tail, _gemm(1 << 14, uops=1)]) == [1]
