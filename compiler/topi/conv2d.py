@@ -112,10 +112,10 @@ def conv2d(
         lambda n, co, h, w, b, o: last(n, co, h, w, b, o).astype("int8"),
         conv.out.name,
     )
-    shape = tiling_shape(conv, config)
+    layer = tiling_shape(conv, config)
     if tiling is None:
-        tiling = choose_tiling(shape, config)
-    check_tiling(tiling, shape, config)
+        tiling = choose_tiling(layer, config)
+    check_tiling(tiling, layer, config)
     roles = _Roles(out, acc, padded, wgt, params, tuple(fixed))
     schedule = _schedule(roles, tiling, blocks, config)
     return KernelTemplate(

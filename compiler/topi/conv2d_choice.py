@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 
 from compiler.topi.conv2d_space import Tiles, check_any, legal_tiles, steps_of
-from compiler.topi.conv2d_time import estimated_cycles, modelled_cycles
 from compiler.topi.conv2d_tiling import ConvShape, ConvTiling
+from compiler.topi.conv2d_time import estimated_cycles, modelled_cycles
 from vta_hw.spec.config import VtaConfig
 
 _MODELLED_MOST = 64

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -90,8 +91,10 @@ class Tiles:
 
     def tilings(self, shape: ConvShape) -> Iterator[ConvTiling]:
         """The tilings one by one."""
-        for *numbers, kept, kh in zip(*(c.tolist() for c in self.columns), strict=True):
-            yield ConvTiling(*numbers, KEPT[kept], kh if kh < shape.kh else None)
+        for values in zip(*(column.tolist() for column in self.columns), strict=True):
+            row: dict[str, Any] = dict(zip(KNOBS, values, strict=True))
+            kh = row["kh"] if row["kh"] < shape.kh else None
+            yield ConvTiling(**{**row, "kept": KEPT[row["kept"]], "kh": kh})
 
 
 KNOBS = tuple(field.name for field in fields(Tiles))
@@ -205,7 +208,7 @@ def _micro_ops(t: Tiles, s: ConvShape) -> IntArray:
 
 
 def check_tiling(tiling: ConvTiling, shape: ConvShape, config: VtaConfig) -> None:
-    """Refuse a tiling that is none of the shape's, or does not fit; with the buffers and the sum."""
+    """Refuse a tiling that does not divide the shape, or does not fit: with the buffers' sum."""
     if tiling.kept not in KEPT:
         raise ScheduleError(f"tiling {tiling}: kept must be one of {', '.join(KEPT)}")
     tiles = Tiles.of([tiling], shape)

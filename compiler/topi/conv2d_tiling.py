@@ -17,8 +17,8 @@ class ConvTiling:
     blocks of input channels and `kh` rows of the window (None: all). `kept` names what is loaded
     whole and used by many tiles: "weights" of blocks of output channels, whose places are visited
     one after the other; "inputs" of a place, whose blocks of output channels are; or "nothing".
-    `co_threads` and `h_threads` are virtual threads. Where there are two `halves` of a buffer, rounds
-    use them in turn: of inputs, of weights, of accumulators with their parameters.
+    `co_threads` and `h_threads` are virtual threads. Where there are two `halves` of a buffer (of
+    inputs, of weights, of accumulators and parameters), rounds use them in turn.
     """
 
     co: int
@@ -52,9 +52,9 @@ class ConvTiling:
 class ConvShape:
     """What a tiling depends on: extents in blocks, window, strides, padding (as in `Conv2d`).
 
-    What follows the sums needs in ACC: `params` vectors per output block, `fixed` vectors that serve
-    all blocks, `buffers` tiles in use at once; its work is as in `TailWork`, with `passes` the
-    cycles and `operands` the loads. `group` and `is_diagonal`: see GroupedWeights.
+    What follows the sums needs in ACC: `params` vectors per output block, `fixed` vectors that
+    serve all blocks, `buffers` tiles in use at once. Its work is as in `TailWork`, with `passes`
+    the cycles and `operands` the loads. `group` and `is_diagonal`: see GroupedWeights.
     """
 
     n: int

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from compiler.topi.conv2d_space import IntArray, Tiles, input_blocks, sram_use, window
+from compiler.topi.conv2d_space import IntArray, Tiles, input_blocks, window
 from compiler.topi.conv2d_tiling import INPUTS, NOTHING, WEIGHTS, ConvShape, ConvTiling
 from compiler.topi.requant import PARAMS
 from vta_hw.spec.config import INSN_BYTES, MemType, VtaConfig
@@ -57,6 +57,10 @@ class Work:
     blocks: FloatArray
 
 
+def _real(numbers: IntArray) -> FloatArray:
+    return numbers.astype(np.float64)
+
+
 def work_of(t: Tiles, s: ConvShape, config: VtaConfig) -> Work:
     """The work of tilings; `places` and `blocks` are counted per thread."""
     bus_bytes = (1 << config.log_bus_width) // 8
@@ -73,19 +77,23 @@ def work_of(t: Tiles, s: ConvShape, config: VtaConfig) -> Work:
     parted = vectors * s.buffers + t.co * s.params <= config.depth(MemType.ACC) // 2
     requant = s.passes * (vectors + _BETWEEN + reads * t.co)
     return Work(
-        inputs=beats(MemType.INP, rows * columns * np.where(t.keeps(INPUTS), s.ci, input_blocks(t, s))),
-        weights=beats(MemType.WGT, t.co * s.kw * np.where(t.keeps(WEIGHTS), s.ci * s.kh, t.ci * t.kh)),
+        inputs=beats(
+            MemType.INP, rows * columns * np.where(t.keeps(INPUTS), s.ci, input_blocks(t, s))
+        ),
+        weights=beats(
+            MemType.WGT, t.co * s.kw * np.where(t.keeps(WEIGHTS), s.ci * s.kh, t.ci * t.kh)
+        ),
         params=beats(MemType.ACC, t.co * s.params),
         fetch=instructions * INSN_BYTES / bus_bytes,
-        products=vectors * t.ci * t.kh * s.kw + _BETWEEN,
-        requant=requant,
-        zero=vectors,
+        products=_real(vectors * t.ci * t.kh * s.kw + _BETWEEN),
+        requant=_real(requant),
+        zero=_real(vectors),
         store=beats(MemType.OUT, vectors),
         stall=np.where(parted, np.maximum(0, t.co - products) * (t.h * t.w + reads), requant),
-        k_steps=k_steps,
-        window_steps=window_steps,
-        places=(s.h // t.h // t.h_threads) * (s.w // t.w),
-        blocks=s.n * (s.co // t.co // t.co_threads),
+        k_steps=_real(k_steps),
+        window_steps=_real(window_steps),
+        places=_real((s.h // t.h // t.h_threads) * (s.w // t.w)),
+        blocks=_real(s.n * (s.co // t.co // t.co_threads)),
     )
 
 
