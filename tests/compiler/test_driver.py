@@ -29,6 +29,7 @@ PASSES = (
     "unfold_narrow",
     "fuse",
     "partition",
+    "host_lowering",  # of the first layer's windows; all others' comes later
     "template",
     "lower_schedule",
     "assign_scopes",
@@ -45,7 +46,6 @@ PASSES = (
     "insert_tokens",
     "mark_overlap",
     "emit",
-    "host_lowering",
     "host_codegen",
 )
 

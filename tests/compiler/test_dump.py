@@ -67,7 +67,7 @@ def test_what_the_last_forms_are(dump: Path) -> None:
     lowered = {p.stem[5:].rpartition("-")[0] for p in dump.glob("*-host_lowering.txt")}
     assert defined == lowered != set()
     (offsets, *_) = sorted(dump.glob("*-allocate_sram.txt"))
-    assert re.fullmatch(r"((inp|wgt|acc) \d+\.\.\d+ \S+\n)+", offsets.read_text())
+    assert re.fullmatch(r"((inp|wgt|acc) \d+\.\.\d+(,\d+\.\.\d+)? \S+\n)+", offsets.read_text())
 
 
 def test_a_new_dump_takes_the_place_of_the_old_one(tmp_path: Path) -> None:

@@ -53,7 +53,8 @@ def test_compiled_equals_the_reference(
         expected = evaluate(result.graph, value)
         found = executor.run(value, outputs="all").outputs
         compared = 0
-        for name, tensor in found.items():
+        for name in found.keys() & expected.keys():
+            tensor = found[name]
             type_ = result.graph.type_of(name)
             held = tensor
             if type_.source_dtype == "uint8":
