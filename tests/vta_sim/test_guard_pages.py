@@ -56,7 +56,7 @@ def test_nothing_reaches_beyond_a_memory_at_any_level(where, level, rng):
         pytest.skip(f"this CPU has no more than {cpu.detected()}")
     seed = int(rng.integers(1 << 30))
     # Weights of large blocks are rearranged in memory, not in registers.
-    _guarded(where, "120", "--machines", *SMALL, "block32", level=level, seed=seed)
+    _guarded(where, "36", "--machines", *SMALL, "block32", level=level, seed=seed)
 
 
 @pytest.mark.parametrize("where", ["behind", "before"])

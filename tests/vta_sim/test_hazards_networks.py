@@ -87,11 +87,11 @@ def _sampled() -> Iterator[ParameterSet]:
         for config in SAMPLED_CONFIGS:
             # Its 9,000 instructions take the second judge seconds per mutant.
             long = (network, config) == ("ic_resnet8_int8.tflite", "tiny")
-            yield pytest.param(network, config, marks=[pytest.mark.slow] if long else [])
+            mark = pytest.mark.long if long else pytest.mark.slow
+            yield pytest.param(network, config, marks=mark)
 
 
 @pytest.mark.parametrize(("network", "config"), list(_sampled()))
-@pytest.mark.slow
 def test_a_removed_token_is_reported_on_other_machines(
     network: str, config: str, rng: np.random.Generator
 ) -> None:
@@ -102,7 +102,7 @@ def test_a_removed_token_is_reported_on_other_machines(
         assert len(redundant_tokens(placed, chosen)) <= 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_hardly_any_token_is_redundant() -> None:
     total, redundant = 0, []
     for network in NETWORKS:

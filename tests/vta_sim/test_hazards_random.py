@@ -56,7 +56,7 @@ def test_reports_equal_brute_force() -> None:
     assert wanted | {"inp", "wgt", "acc", "uop", "dram"} <= met.keys(), met
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_reports_equal_brute_force_on_many_programs() -> None:
     assert compare(range(300, 2300))["race"] > 1000
 

@@ -21,8 +21,8 @@ from vta_sim.native.volatile import VolatileProgramError
 LEVELS = ("generic", "avx2", "vnni")
 _WIDE = ("block32", "block64")
 """These take long to compile."""
-PROGRAMS = 6
-MANY = 40
+PROGRAMS = 12
+MANY = 100
 
 
 def _marked(*names: str, fast: tuple[str, ...] = ()) -> list[Any]:
@@ -49,7 +49,7 @@ def test_engines_agree(name, rng):
     _compare(name, rng, PROGRAMS)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", MACHINES)
 def test_engines_agree_on_many_programs(name, rng):
     _compare(name, rng, MANY)

@@ -69,7 +69,7 @@ def test_every_tensor_equals_litert(name: str, numerics: str, rng: np.random.Gen
     check(name, numerics, rng, 12)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("numerics", NUMERICS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_tensor_equals_litert_at_length(
