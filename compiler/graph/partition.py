@@ -19,7 +19,8 @@ class Placed:
     """A kernel with its place: "vta", "host" or "view" (an alias, nothing runs), and the reason.
 
     `level` counts the changes of place on the longest path to it: kernels of one level and place
-    depend on each other only within that level.
+    depend on each other only within that level. It begins with 0 for VTA, and with -1 for the host,
+    whose work on the network's inputs comes before all of VTA's.
     """
 
     kernel: Kernel
@@ -37,7 +38,10 @@ def partition(
     for kernel in kernels:
         sources = [made[name] for name in kernel.inputs if name in made]
         where, reason = _place(graph, kernel, sources, reject)
-        level = max((s.level + (_side(s) != where and where != "view") for s in sources), default=0)
+        level = max(
+            (s.level + (_side(s) != where and where != "view") for s in sources),
+            default=-1 if where == "host" else 0,
+        )
         item = Placed(kernel, where, reason, level)
         placed.append(item)
         for name in kernel.outputs:

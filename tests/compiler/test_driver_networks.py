@@ -173,3 +173,12 @@ def test_output_that_is_an_input_of_the_next_region(rng: np.random.Generator) ->
     y = net.through_float(x, 0.03, 2)
     out = net.add(x, y, 0.1, -1)
     check(net.graph(x, out, y), CONFIGS["batch4"], rng, refusals=HOST_WORK)
+
+
+def test_windows_of_every_input_are_made_before_the_one_program(rng: np.random.Generator) -> None:
+    net = CoreNet(rng)
+    first = net.clip(net.image((1, 9, 6, 6), -128), -100, 100)
+    second = net.conv(net.image((1, 3, 6, 6), -128), 9, (3, 3), pads=(1, 1, 1, 1))
+    package = check(net.graph(net.add(first, second, 0.1, 3)), CONFIGS["tiny"], rng).package
+    assert "unfold" in package.host_operators
+    assert len(package.programs) == 1
