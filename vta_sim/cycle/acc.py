@@ -120,9 +120,12 @@ class AccPort:
     def advance(self, end: int) -> bool:
         """Go on to cycle `end`, or past the first in which a unit ends; whether one did."""
         while self._cycle < end and self.busy:
-            n, users = self._cycle, self._users
-            asking = [user for user in users if user.start <= n]
-            stop = min([end, *(user.start for user in users if user.start > n)])
+            n, stop, asking = self._cycle, end, list[User]()
+            for user in self._users:
+                if user.start <= n:
+                    asking.append(user)
+                else:
+                    stop = min(stop, user.start)
             if asking:
                 if len(asking) > 1 or self._beats_in(n):
                     stop = self._share(asking, n, stop)

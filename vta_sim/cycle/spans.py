@@ -32,8 +32,13 @@ class Spans:
         if isinstance(cycles, range):
             self.add(cycles.start, cycles.stop - 1)
             return
+        firsts, lasts = self.firsts, self.lasts
         for cycle in cycles:
-            self.add(cycle, cycle)
+            if lasts and lasts[-1] + 1 == cycle:
+                lasts[-1] = cycle
+            else:
+                firsts.append(cycle)
+                lasts.append(cycle)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return zip(self.firsts, self.lasts, strict=True)

@@ -81,8 +81,9 @@ def decode(words: IntArray, config: VtaConfig, bases: Mapping[MemType, int]) -> 
     for opcode in set(opcodes.tolist()) | {int(Opcode.FINISH)}:
         form = FORMATS[Opcode(opcode)] if opcode in FORMATS else isa.Finish
         rows = np.flatnonzero(opcodes == opcode)
+        chosen = words[rows]
         for slot in isa.layout(form, config):
-            table[slot.name][rows] = field_of(words[rows], slot)
+            table[slot.name][rows] = field_of(chosen, slot)
         table["known"][rows] = opcode in FORMATS
     _route(table)
     _place(table, config, bases)
@@ -107,12 +108,11 @@ def _route(table: IntArray) -> None:
 
 
 def _place(table: IntArray, config: VtaConfig, bases: Mapping[MemType, int]) -> None:
+    transfers = np.isin(table["opcode"], (Opcode.LOAD, Opcode.STORE))
     for memory in MemType:
         register = MemType.ACC if memory is MemType.ACC_8BIT else memory
         base = bases.get(register, 0)
-        rows = np.flatnonzero(
-            (table["memory_type"] == memory) & np.isin(table["opcode"], (Opcode.LOAD, Opcode.STORE))
-        )
+        rows = np.flatnonzero((table["memory_type"] == memory) & transfers)
         # What lies beyond is refused whatever it is; kept small, sums cannot leave 64 bits.
         address = base + table["dram_base"][rows] * config.elem_bytes(memory)
         table["address"][rows] = np.minimum(address, 2 * ADDRESS_LIMIT)

@@ -47,9 +47,10 @@ def result_of(
     config: VtaConfig, words: IntArray, table: IntArray, ending: Ending, limit: int
 ) -> RunResult:
     """The verdict of a run without a clock, and what its retired instructions moved."""
-    counters = counts(config, table[ending.retired])
+    all_retired = bool(ending.retired.all())
+    counters = counts(config, table if all_retired else table[ending.retired])
     fault, status = None, Status.OK
-    if not (ending.finished and ending.retired.all() and not ending.faults):
+    if not (ending.finished and all_retired and not ending.faults):
         status, fault = _verdict(config, words, ending, limit)
     return RunResult(
         status=status,
