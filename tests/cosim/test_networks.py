@@ -109,11 +109,12 @@ def test_whole(network: str, config_name: str, rng: np.random.Generator) -> None
 @networks
 @configs
 def test_layers(network: str, config_name: str, rng: np.random.Generator) -> None:
-    """Every operator compiled alone, one after the other on the same machine."""
+    """Every kernel compiled alone, one after the other on the same machine."""
     result = compiled(network, config_name)
     config, ran = result.package.config, 0
+    numerics = result.package.numerics
     with Machines(config) as machines:
-        for package in operators(result.graph, config, result.package.numerics):
+        for package in operators(result.graph, config, numerics, whole_kernels=True):
             if not package.programs:
                 continue
             inputs = vta.random_inputs(package, seed=int(rng.integers(1 << 31)))

@@ -82,7 +82,10 @@ def run(conv: Conv, runs: int = 2) -> None:
     check(graph, CONFIGS[conv.config], rng, refusals=refusals, runs=runs)
 
 
-def graph_of(conv: Conv, rng: np.random.Generator, **requant: Any) -> Graph:
+def graph_of(
+    conv: Conv, rng: np.random.Generator, *, is_alone: bool = False, **requant: Any
+) -> Graph:
+    """The convolution; unless it `is_alone`, an addition often follows it."""
     net = CoreNet(rng, conv.layout)
     x = net.image(conv.shape, conv.zero_points[0])
     if conv.seed % 2:  # made on the device, so that the host cannot unfold it
@@ -101,7 +104,7 @@ def graph_of(conv: Conv, rng: np.random.Generator, **requant: Any) -> Graph:
         clamp=conv.clamp,
         **requant,
     )
-    if conv.seed % 3 == 0:
+    if conv.seed % 3 == 0 and not is_alone:
         other = net.image(net.extents(out), int(rng.integers(-128, 128)), 0.07)
         out = net.add(*((out, other) if conv.seed % 5 else (other, out)), 0.06, 3)
     return net.graph(out)

@@ -20,7 +20,7 @@ PYNQ = VtaConfig.load("pynq")
 def test_convolution_is_within_one_unit(conv: Conv) -> None:
     rng = np.random.default_rng(conv.seed)
     # Raised accumulators wrap around in the exact arithmetic; nobody wants those values.
-    graph = graph_of(conv._replace(shift_left=False), rng)
+    graph = graph_of(conv._replace(shift_left=False), rng, is_alone=True)
     check(graph, PYNQ, rng, tolerance=1, repeats=1)
 
 
@@ -29,7 +29,8 @@ def test_convolution_is_within_one_unit(conv: Conv) -> None:
 @pytest.mark.slow
 def test_convolution_scaled_by_powers_of_two_is_exact(conv: Conv) -> None:
     rng = np.random.default_rng(conv.seed)
-    graph = graph_of(conv._replace(shift_left=False), rng, power_of_two=True)
+    conv = conv._replace(shift_left=False)
+    graph = graph_of(conv, rng, is_alone=True, power_of_two=True)
     package = check(graph, PYNQ, rng, repeats=1).package
     assert not package.notes
 
