@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from compiler.topi.conv2d_tiling import INPUTS, NOTHING, WEIGHTS, ConvShape, Con
 from compiler.topi.requant import PARAMS
 from vta_hw.spec.config import INSN_BYTES, MemType, VtaConfig
 
-FloatArray = npt.NDArray[np.float64]
+Numbers = npt.NDArray[Any]
 
 _REACT = 10
 """Cycles from the end of what an instruction waits for to its first request or micro-op."""
@@ -36,64 +37,60 @@ class Work:
     """What parts of tilings' work take: cycles of their unit, a number per tiling.
 
     Of the bus: `inputs` of a step (of a place if they are kept), `weights` of a step (of a block
-    of output channels if they are kept), `params` of a block, `fetch` of a tile's instructions. Of
-    other units: `products` of a step; `requant`, `zero` and `store` of a tile. `stall` is what is
-    left of the requantisation when the next tile's products, which keep it off its parameters,
-    are done.
+    of output channels if they are kept), `params` of a block, `others` of a tile: instructions and
+    the tail's operands. Of other units: `products` of a step; `tail`, `zero` and `store` of a tile.
+    `stall` is what the tail takes longer if its parameters are in the half of ACC into which the
+    next tile's products go: each change of parameters waits for an end of products.
     """
 
-    inputs: FloatArray
-    weights: FloatArray
-    params: FloatArray
-    fetch: FloatArray
-    products: FloatArray
-    requant: FloatArray
-    zero: FloatArray
-    store: FloatArray
-    stall: FloatArray
-    k_steps: FloatArray
-    window_steps: FloatArray
-    places: FloatArray
-    blocks: FloatArray
-
-
-def _real(numbers: IntArray) -> FloatArray:
-    return numbers.astype(np.float64)
+    inputs: Numbers
+    weights: Numbers
+    params: Numbers
+    others: Numbers
+    products: Numbers
+    tail: Numbers
+    zero: Numbers
+    store: Numbers
+    stall: Numbers
+    k_steps: Numbers
+    window_steps: Numbers
+    places: Numbers
+    blocks: Numbers
 
 
 def work_of(t: Tiles, s: ConvShape, config: VtaConfig) -> Work:
     """The work of tilings; `places` and `blocks` are counted per thread."""
     bus_bytes = (1 << config.log_bus_width) // 8
+
+    def beats(memory: MemType, elements: IntArray) -> Numbers:
+        return np.ceil(elements * config.elem_bytes(memory) / bus_bytes)
+
     rows, columns = window(t, s)
     vectors = t.co * t.h * t.w
     k_steps, window_steps = s.ci // t.ci, s.kh // t.kh
-    products = k_steps * window_steps
+    blocks = np.where(t.keeps(INPUTS), s.ci, input_blocks(t, s))
+    taps = np.where(t.keeps(WEIGHTS), s.ci * s.kh, t.ci * t.kh) * s.kw
+    loads = k_steps * (input_blocks(t, s) + window_steps) + t.co
+    instructions = loads + k_steps * window_steps + s.operations + s.operands + 3
+    fetched = instructions * INSN_BYTES / bus_bytes
     reads = PARAMS if config.has("requant") else 1
-
-    def beats(memory: MemType, elements: IntArray) -> FloatArray:
-        return np.ceil(elements * config.elem_bytes(memory) / bus_bytes)
-
-    instructions = k_steps * (input_blocks(t, s) + window_steps) + products + t.co + 3
-    parted = vectors * s.buffers + t.co * s.params <= config.depth(MemType.ACC) // 2
-    requant = s.passes * (vectors + _BETWEEN + reads * t.co)
+    tail = s.passes * vectors + s.operations * (_BETWEEN + reads * t.co)
+    # The accumulators' halves are in different halves of ACC, if all fits so.
+    apart = vectors * s.buffers + t.co * s.params + s.fixed <= config.depth(MemType.ACC) // 2
     return Work(
-        inputs=beats(
-            MemType.INP, rows * columns * np.where(t.keeps(INPUTS), s.ci, input_blocks(t, s))
-        ),
-        weights=beats(
-            MemType.WGT, t.co * s.kw * np.where(t.keeps(WEIGHTS), s.ci * s.kh, t.ci * t.kh)
-        ),
+        inputs=beats(MemType.INP, blocks * rows * columns),
+        weights=beats(MemType.WGT, t.co * taps),
         params=beats(MemType.ACC, t.co * s.params),
-        fetch=instructions * INSN_BYTES / bus_bytes,
-        products=_real(vectors * t.ci * t.kh * s.kw + _BETWEEN),
-        requant=_real(requant),
-        zero=_real(vectors),
+        others=fetched + s.operands * beats(MemType.ACC_8BIT, vectors),
+        products=vectors * t.ci * t.kh * s.kw + _BETWEEN,
+        tail=tail,
+        zero=vectors,
         store=beats(MemType.OUT, vectors),
-        stall=np.where(parted, np.maximum(0, t.co - products) * (t.h * t.w + reads), requant),
-        k_steps=_real(k_steps),
-        window_steps=_real(window_steps),
-        places=_real((s.h // t.h // t.h_threads) * (s.w // t.w)),
-        blocks=_real(s.n * (s.co // t.co // t.co_threads)),
+        stall=np.where(apart, (t.co - 1) * (t.h * t.w + reads), tail),
+        k_steps=k_steps,
+        window_steps=window_steps,
+        places=(s.h // t.h // t.h_threads) * (s.w // t.w),
+        blocks=s.n * (s.co // t.co // t.co_threads),
     )
 
 
@@ -102,26 +99,26 @@ def _is_beside(t: Tiles, config: VtaConfig) -> np.ndarray:
     return (t.acc_halves * t.threads > 1) & config.has("overlap")
 
 
-def estimated_cycles(t: Tiles, s: ConvShape, config: VtaConfig) -> FloatArray:
-    """About what tilings take, as their busiest units have it."""
+def estimated_cycles(t: Tiles, s: ConvShape, config: VtaConfig) -> Numbers:
+    """About what tilings take, by what keeps a tile longest."""
     w = work_of(t, s, config)
-    steps, rounds = w.k_steps * w.window_steps, w.places * w.blocks
+    steps = w.k_steps * w.window_steps
     inputs = np.where(t.keeps(INPUTS), w.inputs / w.blocks, w.inputs * w.k_steps)
     weights = np.where(t.keeps(WEIGHTS), w.weights / w.places, w.weights * steps)
     params = np.where(t.keeps(INPUTS), w.params, w.params / w.places)
-    bus = inputs + weights + params + w.fetch
-    beside = _is_beside(t, config)
-    rest = np.where(beside, w.stall / 2, w.requant + w.zero)
-    # Loads run ahead of the products by as many steps as there are buffers.
+    bus = inputs + weights + params + w.others
+    done = w.tail + w.store + config.dram_latency + 3 * _REACT
+    # Where the tail stops the products, loads run on by as many steps as there are buffers.
     ahead = np.minimum(steps, t.threads * np.minimum(t.inp_halves, t.wgt_halves))
     load = bus / steps
-    array = np.maximum(rest, ahead * load) + ahead * w.products
+    array = np.maximum(w.tail + w.zero, ahead * load) + ahead * w.products
     array += (steps - ahead) * np.maximum(w.products, load)
+    beside = _is_beside(t, config)
+    array = np.where(beside, steps * w.products + w.stall / 2, array)
     array = np.where(ahead == 1, array + (steps - 1) * (w.products + config.dram_latency), array)
-    tail = w.requant + w.store + config.dram_latency
-    chain = np.where(beside, tail + w.zero, 0)  # until a tile's accumulators are free again
-    each = np.maximum(np.maximum(bus, array), chain / np.maximum(1, t.acc_halves * t.threads - 1))
-    return rounds * t.threads * each + w.inputs + w.weights + tail
+    turn = np.where(beside, done + w.zero, 0)  # until the next tile's accumulators are zero
+    each = np.maximum(np.maximum(bus, array), turn)
+    return w.places * w.blocks * t.threads * each + w.inputs + w.weights + done
 
 
 def modelled_cycles(t: ConvTiling, s: ConvShape, config: VtaConfig) -> float:
@@ -155,7 +152,7 @@ class _Pipeline:
         self.latency = config.dram_latency
         self.overlap = config.has("overlap")
         self.beside = bool(_is_beside(tiles, config)[0])
-        self.bus = self.load = self.gemm = self.alu = self.store = 0.0
+        self.bus = self.load = self.gemm = self.alu = self.store = self.zeroed = 0.0
         halves = (t.inp_halves, t.wgt_halves, t.acc_halves)
         inputs, weights, self.acc = (_Stream(t.threads * count) for count in halves)
         self.streams = {INPUTS: inputs, WEIGHTS: weights}
@@ -200,28 +197,32 @@ class _Pipeline:
             self.bus += cost["params"] * len(self.threads)
             if not self.overlap:
                 self.gemm += (cost["params"] + self.latency + _REACT) * len(self.threads)
-        self.bus += cost["fetch"] * len(self.threads)
+        self.bus += cost["others"] * len(self.threads)
         ready = [self._zeroed() for _ in self.threads]
         ended = ready
+        outer, within = self._streamed()
         for _ in range(self.steps[0]):
-            parts = self.steps[1]
-            if self.kept == NOTHING and parts == 1:
-                self._loaded(WEIGHTS, INPUTS)
-            elif self.kept != INPUTS:
-                self._loaded(INPUTS)
-            for _ in range(parts):
-                if self.kept != WEIGHTS and not (self.kept == NOTHING and parts == 1):
-                    self._loaded(WEIGHTS)
+            self._loaded(*outer)
+            for _ in range(self.steps[1]):
+                self._loaded(*within)
                 ended = [self._multiplied(thread, ready) for thread in self.threads]
-                if self.kept != WEIGHTS:
-                    self._used(WEIGHTS, ended)
-            if self.kept != INPUTS:
-                self._used(INPUTS, ended)
+                for what in within:
+                    self._used(what, ended)
+            for what in outer:
+                self._used(what, ended)
         if at == inner - 1 and self.kept != NOTHING:
             self._used(self.kept, ended)
         for end in ended:
             self._finished(end, number)
         return self.store
+
+    def _streamed(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What is loaded per step of input channels, and per step of rows of the window."""
+        if self.kept == INPUTS:
+            return (), (WEIGHTS,)
+        if self.kept == WEIGHTS:
+            return (INPUTS,), ()
+        return ((WEIGHTS, INPUTS), ()) if self.steps[1] == 1 else ((INPUTS,), (WEIGHTS,))
 
     def _used(self, what: str, ended: list[float]) -> None:
         for position, end in enumerate(ended):
@@ -245,12 +246,14 @@ class _Pipeline:
         cost = self.cost
         if self.beside:
             if number % 2 == 0:  # the tile before is in the half of ACC without parameters
-                self.alu = max(self.alu, ended + cost["stall"] if cost["stall"] and number else 0.0)
-            start = max(self.alu, ended + _REACT)
+                self.alu = max(self.alu, ended + cost["stall"] if number else 0.0)
+            # Zeroing of the tile after the next one comes before it, and waits for the last store.
+            start = max(self.alu, ended + _REACT, self.zeroed + _BETWEEN)
             self.gemm = max(self.gemm, start)
         else:
             start = max(self.alu, self.gemm + _REACT)
-            self.gemm = start + cost["requant"]
-        self.alu = start + cost["requant"]
+            self.gemm = start + cost["tail"]
+        self.alu = start + cost["tail"]
         self.store = max(self.store, self.alu + _REACT) + cost["store"]
         self.acc.use(self.store + self.latency)
+        self.zeroed = self.acc.ends[-1] + _REACT + cost["zero"]
