@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from compiler.topi.conv2d_space import Tiles, sram_use, steps_of, window
-from compiler.topi.conv2d_tiling import KEPT, INPUTS, WEIGHTS, ConvShape
+from compiler.topi.conv2d_tiling import INPUTS, KEPT, WEIGHTS, ConvShape
 from vta_hw.spec.config import MemType, VtaConfig
 
 FloatArray = npt.NDArray[np.float32]
 
 
 def conv_features(tiles: Tiles, shape: ConvShape, config: VtaConfig) -> FloatArray:
-    """A row per tiling: extents of the loops, what a step and a tile touch, how often it is reused."""
+    """A row per tiling: extents of loops, what steps and tiles touch, how often it is reused."""
     t, s = tiles, shape
     rows, columns = window(t, s)
     steps = steps_of(t, s)

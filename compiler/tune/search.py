@@ -46,6 +46,11 @@ class Tuner(ABC):
         self.rows += rows
         self.cycles += cycles
 
+    def tell(self, row: int, cycles: int) -> None:
+        """What a row takes that was not proposed; it will not be."""
+        self._fresh[row] = False
+        self.observe([row], [cycles])
+
     @abstractmethod
     def _wish(self, count: int) -> Sequence[int]:
         """Rows in the order of preference; those that were proposed before are left out."""
