@@ -21,6 +21,7 @@ from compiler.loop.printer import to_text
 from compiler.passes.allocate_sram import Layout
 from compiler.passes.pipeline import lower_to_tasks
 from compiler.report import host_row, view_row, vta_rows
+from compiler.topi.conv2d import ConvBuild
 from compiler.topi.host import HostKernel, lower_host_node, pack, unpack
 from compiler.topi.host_kernel import describe_attrs
 from compiler.topi.kernel import KernelTemplate
@@ -303,7 +304,10 @@ class _Assembler:
         with self.context.step("template"):
             build = select(item.kernel, self.graph, self.config)
             assert not isinstance(build, str), "partition asked before"
-            template = build()
+            if isinstance(build, ConvBuild):
+                template = build(self.context.tilings.get(build.shape.workload))
+            else:
+                template = build()
         self.context.dump(template.name, "template", lambda: template_text(template))
         return template
 

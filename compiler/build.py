@@ -28,12 +28,14 @@ def build(
     config: VtaConfig,
     name: str = "kernel",
     dump_dir: Path | None = None,
+    *,
+    verify: bool = True,
 ) -> Program:
     """A program with one DRAM symbol per parameter, named like the tensor, holding its dense array.
 
-    `dump_dir` gets every intermediate form.
+    `dump_dir` gets every intermediate form. With `verify` each of them is checked.
     """
-    context = CompileContext(config, dump_dir)
+    context = CompileContext(config, dump_dir, verify)
     func, _ = lower_to_tasks(schedule, tuple(params), name, context)
     tensors, offset = {}, 0
     for buffer in func.params:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from compiler.graph.lower_qnn import default_numerics, lower_qnn
 from compiler.graph.partition import Placed, partition
 from compiler.graph.rebatch import rebatch
 from compiler.graph.unfold_narrow import unfold_narrow
+from compiler.topi.conv2d_tiling import ConvTiling
 from compiler.topi.host import HOST_OPS
 from compiler.topi.select import select
 from runtime.package import Package
@@ -40,14 +42,15 @@ def compile_model(
     dump_dir: Path | None = None,
     host_triple: str | None = None,
     batch: int | None = None,
+    tilings: Mapping[str, ConvTiling] | None = None,
 ) -> CompileResult:
     """Compile a TFLite or ONNX file for `config`.
 
     `numerics` names the runtime whose results are wanted (default: the format's own); `dump_dir`
     gets every intermediate form; `host_triple` is the machine of the host operators; `batch` is the
-    number of images at once (default: the model's).
+    number of images at once (default: the model's). `tilings` are tuned choices by workload.
     """
-    context = CompileContext(config, dump_dir)
+    context = CompileContext(config, dump_dir, tilings=tilings or {})
     with context.step("import"):
         graph = import_model(path)
     return compile_graph(graph, context, numerics, host_triple, batch)
@@ -61,6 +64,28 @@ def compile_graph(
     batch: int | None = None,
 ) -> CompileResult:
     """Compile an imported graph (quantised operators, not lowered yet)."""
+    network = place_graph(graph, context, numerics, batch)
+    package = assemble(network.graph, network.placed, network.numerics, context, host_triple)
+    return CompileResult(package, network.core, tuple(context.seconds.items()))
+
+
+@dataclass(frozen=True)
+class Network:
+    """What comes before schedules: `placed` are the kernels of `graph` and where they run.
+
+    `core` is the graph of core operators that `graph` implements.
+    """
+
+    core: Graph
+    graph: Graph
+    placed: tuple[Placed, ...]
+    numerics: str
+
+
+def place_graph(
+    graph: Graph, context: CompileContext, numerics: str | None = None, batch: int | None = None
+) -> Network:
+    """Lower an imported graph to core operators, and decide what runs where."""
     chosen = numerics or default_numerics(graph)
     _dump(context, "import", graph)
     if batch is not None:
@@ -85,8 +110,7 @@ def compile_graph(
         placed = partition(unfolded, kernels, lambda k: _reject(k, unfolded, context.config))
         _refuse_homeless(placed)
     context.dump("graph", "partition", lambda: _placement_text(placed))
-    package = assemble(unfolded, placed, chosen, context, host_triple)
-    return CompileResult(package, graph, tuple(context.seconds.items()))
+    return Network(graph, unfolded, placed, chosen)
 
 
 def _reject(kernel: Kernel, graph: Graph, config: VtaConfig) -> str | None:

@@ -21,3 +21,7 @@ class LoweringError(VtaKitError):
 
 class CapacityError(LoweringError):
     """A buffer that does not fit its scratchpad."""
+
+
+class TuningError(VtaKitError):
+    """A search, or its log, that cannot be used so."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from compiler import te
+    from compiler.tune.session import TuneResult
     from runtime.device import Device, device_names, open_device
     from runtime.executor import Executor, Outcome
     from runtime.package import LayerRow, Package, TensorInfo
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
         profile,
         random_inputs,
         run_program,
+        tune,
+        tuned_choices,
     )
     from vta.profiling.measure import Profile
     from vta_hw.spec.config import VtaConfig as Config
@@ -56,6 +59,7 @@ __all__ = [
     "Report",
     "RunResult",
     "TensorInfo",
+    "TuneResult",
     "UsageError",
     "VtaKitError",
     "build",
@@ -73,6 +77,8 @@ __all__ = [
     "random_inputs",
     "run_program",
     "te",
+    "tune",
+    "tuned_choices",
 ]
 
 # Name -> its module, with ":" and the name there if it is another; nothing behind ":" means the
@@ -91,6 +97,7 @@ _HOMES = {
     "Report": "vta_sim.hazards",
     "RunResult": "vta_hw.spec.result",
     "TensorInfo": "runtime.package",
+    "TuneResult": "compiler.tune.session",
     "UsageError": "vta.api",
     "VtaKitError": "vta_hw.spec.errors",
     "build": "vta.api",
@@ -108,6 +115,8 @@ _HOMES = {
     "random_inputs": "vta.api",
     "run_program": "vta.api",
     "te": "compiler.te:",
+    "tune": "vta.api",
+    "tuned_choices": "vta.api",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from compiler import te
     from compiler.driver import CompileResult
     from compiler.loop.nodes import Func
+    from compiler.topi.conv2d_tiling import ConvTiling
+    from compiler.tune.session import Progress, TuneResult
     from vta.profiling.measure import Profile
     from vta_sim.hazards import Report
 
@@ -56,17 +59,21 @@ def compile(
     dump_dir: str | Path | None = None,
     host_triple: str | None = None,
     batch: int | None = None,
+    tuned: str | Path | Mapping[str, ConvTiling] | None = None,
 ) -> CompileResult:
     """Compile a .tflite or .onnx network; ``.package`` of the result is the compiled network.
 
     `numerics` names the runtime whose results are wanted (by default the format's own). `dump_dir`
     gets every intermediate form. `host_triple` is the LLVM triple of the machine that will do the
     host operators (by default this one). `batch` is the number of images at once (by default the
-    model's own).
+    model's own). `tuned` is a log of `tune`, or what `tuned_choices` read of one: its schedules are
+    taken, and the analytical choice for layers that it does not have.
     """
     from compiler.driver import compile_model
 
     chosen = config_of(config, settings)
+    if isinstance(tuned, str | Path):
+        tuned, _ = tuned_choices(tuned, chosen)
     folder = None if dump_dir is None else make_folder(dump_dir)
     return compile_model(
         Path(model),
@@ -75,7 +82,56 @@ def compile(
         dump_dir=folder,
         host_triple=host_triple,
         batch=batch,
+        tilings=tuned,
     )
+
+
+def tune(
+    model: str | Path,
+    log: str | Path,
+    config: ConfigLike = "default",
+    *,
+    tuner: str = "xgb",
+    trials: int = 64,
+    seed: int = 0,
+    jobs: int | None = None,
+    cold: bool = False,
+    numerics: str | None = None,
+    settings: Iterable[str] = (),
+    batch: int | None = None,
+    progress: Progress | None = None,
+) -> TuneResult:
+    """Search schedules for a network's convolutions on the cycle simulator, into a log.
+
+    Each distinct layer gets up to `trials` trials of the `tuner` ("xgb", "genetic", "random" or
+    "exhaustive"), then the choices are made for the network as a whole. A log that is there is gone
+    on with: nothing in it is measured again. `jobs` is the number of processes (by default that of
+    the cores). A `cold` search does not know the analytical choice.
+    """
+    from compiler.context import CompileContext
+    from compiler.driver import place_graph
+    from compiler.frontend.model import import_model
+    from compiler.tune import session
+    from vta.tuning import program_cycles
+
+    chosen = config_of(config, settings)
+    cores = len(os.sched_getaffinity(0))
+    options = session.Options(tuner, trials, seed, cores if jobs is None else jobs, cold)
+    network = place_graph(import_model(Path(model)), CompileContext(chosen), numerics, batch)
+    shown = session.SILENT if progress is None else progress
+    return session.tune(network, chosen, Path(log), options, program_cycles, shown)
+
+
+def tuned_choices(
+    log: str | Path, config: ConfigLike = "default", settings: Iterable[str] = ()
+) -> tuple[Mapping[str, ConvTiling], int]:
+    """The tilings that a log of `tune` says to compile with, and how many lines were broken.
+
+    A log of another configuration, or of another version of the templates, is refused.
+    """
+    from compiler.tune.session import tilings_of
+
+    return tilings_of(Path(log), config_of(config, settings))
 
 
 # `compile` and others have a parameter of this name.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import typer
 
 from vta import show
-from vta.commands import compiling, hardware, looking, measuring, profiling, running
+from vta.commands import compiling, hardware, looking, measuring, profiling, running, tuning
 from vta_hw.spec.errors import VtaKitError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
     help="Compile int8 networks for the VTA accelerator, run them, look inside.",
 )
 app.command("compile")(compiling.compile_command)
+app.command("tune")(tuning.tune_command)
 app.command("run")(running.run_command)
 app.command("exec")(running.exec_command)
 app.command("profile")(profiling.profile_command)

@@ -9,6 +9,7 @@ gets a bias that counts only the taps inside the image.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -292,6 +293,24 @@ def _schedule(
     for stage in halved:
         stage.double_buffer()
     return s
+
+
+@dataclass(frozen=True, eq=False)
+class ConvBuild:
+    """Builds the template of one convolution, with the tiling that is wanted."""
+
+    name: str
+    conv: Conv2d
+    config: VtaConfig
+
+    def __call__(self, tiling: ConvTiling | None = None) -> KernelTemplate:
+        """The template; without a tiling the model of the time chooses one."""
+        return conv2d(self.name, self.conv, self.config, tiling)
+
+    @cached_property
+    def shape(self) -> ConvShape:
+        """What its tilings depend on."""
+        return tiling_shape(self.conv, self.config)
 
 
 def tiling_shape(conv: Conv2d, config: VtaConfig) -> ConvShape:

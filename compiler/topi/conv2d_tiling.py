@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 NOTHING, WEIGHTS, INPUTS = "nothing", "weights", "inputs"
 KEPT = (NOTHING, WEIGHTS, INPUTS)
@@ -75,3 +76,26 @@ class ConvShape:
     operands: int
     group: int
     is_diagonal: bool
+
+    @property
+    def workload(self) -> str:
+        """All of it as text: equal texts mean the same tilings, and programs that take as long."""
+        return "conv2d " + " ".join(f"{name}={_text(v)}" for name, v in vars(self).items())
+
+    @classmethod
+    def of_workload(cls, text: str) -> ConvShape:
+        """The shape whose `workload` is this text; a `ValueError` or `TypeError` for others."""
+        kind, *parts = text.split()
+        if kind != "conv2d":
+            raise ValueError(f"{text!r} is no workload of convolutions")
+        values: dict[str, Any] = {}
+        for part in parts:
+            name, _, value = part.partition("=")
+            numbers = tuple(map(int, value.split(",")))
+            values[name] = numbers if len(numbers) > 1 else numbers[0]
+        shape = cls(**values)
+        return replace(shape, is_diagonal=bool(shape.is_diagonal))
+
+
+def _text(value: int | tuple[int, ...]) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(int(value))

@@ -11,7 +11,7 @@ from compiler.graph.fuse import Kernel
 from compiler.graph.ir import Graph, Node, TensorType
 from compiler.topi import conv2d as conv
 from compiler.topi import pool
-from compiler.topi.conv2d import Conv2d
+from compiler.topi.conv2d import Conv2d, ConvBuild
 from compiler.topi.elementwise import check_supported as check_elementwise
 from compiler.topi.elementwise import elementwise
 from compiler.topi.kernel import KernelTemplate, Packed
@@ -137,7 +137,7 @@ def _conv(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:
         tuple(steps),
         tuple(device_name(name) for name in kernel.inputs),
     )
-    return conv.check_supported(spec, config) or (lambda: conv.conv2d(node.name, spec, config))
+    return conv.check_supported(spec, config) or ConvBuild(node.name, spec, config)
 
 
 def _pool(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:

@@ -33,10 +33,17 @@ def compile_command(
         int | None,
         typer.Option(metavar="N", help="images at once, where the model's batch is not wanted"),
     ] = None,
+    tuned: Annotated[
+        Path | None,
+        typer.Option(metavar="LOG", help="log of vta tune, to take schedules from"),
+    ] = None,
 ) -> None:
     """Compile a network to one package file."""
     from vta import api
 
+    tilings, broken = ({}, 0) if tuned is None else api.tuned_choices(tuned, config, settings or ())
+    if broken:
+        show.note(f"{broken:,} broken lines of {tuned} were skipped")
     with show.progress(f"compiling {model.name}"):
         compiled = api.compile(
             model,
@@ -46,6 +53,7 @@ def compile_command(
             dump_dir=dump,
             host_triple=host,
             batch=batch,
+            tuned=tilings,
         )
         package = compiled.package
         package.save(output)
