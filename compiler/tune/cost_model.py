@@ -59,7 +59,7 @@ class CostModel:
             return
         features = np.concatenate([group.features for group in groups])
         speed = np.concatenate([_relevance(group.cycles) for group in groups])
-        data = self._xgboost.DMatrix(features, label=speed)
+        data = self._xgboost.DMatrix(features, label=speed, nthread=1)
         data.set_group([len(group.cycles) for group in groups])
         parameters = {**_PARAMETERS, "seed": self._seed}
         self._booster = self._xgboost.train(parameters, data, _ROUNDS)

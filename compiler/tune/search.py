@@ -99,7 +99,7 @@ class Annealed(Tuner):
     _FIRST = 8
     _RANDOM_SHARE = 8  # one proposal in so many is random
     _WALKERS = 64
-    _STEPS = 60
+    _STEPS = 40
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Annealed(Tuner):
         history: Sequence[Measured] = (),
     ) -> None:
         super().__init__(space, seed)
-        self.features = features
+        self.features = features(np.arange(len(space)))
         self.history = list(history)
         self.model = CostModel(int(np.random.default_rng(list(seed)).integers(1 << 31)))
 
@@ -118,7 +118,7 @@ class Annealed(Tuner):
             return ()
         groups = list(self.history)
         if self.rows:
-            groups.append(measured(self.rows, self.cycles, self.features))
+            groups.append(Measured(self.features[self.rows], np.array(self.cycles, np.float64)))
         self.model.fit(groups)
         ranked = self._annealed(4 * count)
         proposed = len(self.rows)
@@ -131,19 +131,21 @@ class Annealed(Tuner):
         good = np.array(self.rows, np.int64)[np.argsort(self.cycles, kind="stable")[:16]]
         start = sample(np.arange(len(space)), self._WALKERS - len(good), rng)
         rows = np.concatenate([good, np.array(start, np.int64)])
-        scores = self.model.score(self.features(rows))
-        met = dict(zip(rows.tolist(), scores.tolist(), strict=True))
+        # All at once: one call of the model costs as much as it does for thousands of points.
+        table = self.model.score(self.features)
+        scores = table[rows]
+        met = set(rows.tolist())
         spread = float(np.std(scores)) or 1.0
         for step in range(self._STEPS):
             heat = spread * (1 - step / self._STEPS)
             moved = space.moved(rows, rng)
-            other = self.model.score(self.features(moved))
-            met.update(zip(moved.tolist(), other.tolist(), strict=True))
+            other = table[moved]
+            met.update(moved.tolist())
             chance = np.exp(np.minimum(0, (other - scores) / max(heat, 1e-9)))
             taken = rng.random(len(rows)) < chance
             rows, scores = np.where(taken, moved, rows), np.where(taken, other, scores)
         fresh = [row for row in met if self._fresh[row]]
-        return sorted(fresh, key=lambda row: (-met[row], row))[:count]
+        return sorted(fresh, key=lambda row: (-table[row], row))[:count]
 
 
 def measured(rows: Sequence[int], cycles: Sequence[int], features: Features) -> Measured:

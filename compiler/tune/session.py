@@ -145,6 +145,7 @@ class LayerSearch:
         (default,) = self._measured(number, [task.default])
         if not options.is_cold:
             tuner.tell(task.default, default)
+            progress.advance(1)
         while len(tuner.rows) < limit:
             rows = tuner.propose(min(tuner.batch, limit - len(tuner.rows)))
             tuner.observe(rows, self._measured(number, rows))
