@@ -22,6 +22,7 @@ from compiler.passes.allocate_sram import Layout
 from compiler.passes.pipeline import lower_to_tasks
 from compiler.report import host_row, view_row, vta_rows
 from compiler.topi.conv2d import ConvBuild
+from compiler.topi.conv2d_tiling import ConvTiling
 from compiler.topi.host import HostKernel, lower_host_node, pack, unpack
 from compiler.topi.host_kernel import describe_attrs
 from compiler.topi.kernel import KernelTemplate
@@ -38,18 +39,28 @@ def assemble(
     numerics: str,
     context: CompileContext,
     host_triple: str | None = None,
+    tilings: Mapping[str, ConvTiling] | None = None,
 ) -> Package:
-    """Everything that a run needs, from kernels in execution order."""
-    return _Assembler(graph, placed, numerics, context).package(host_triple)
+    """Everything that a run needs, from kernels in execution order.
+
+    `tilings` are choices for workloads of convolutions (`ConvShape.workload`); others are chosen by
+    a model of their time.
+    """
+    return _Assembler(graph, placed, numerics, context, tilings or {}).package(host_triple)
 
 
 class _Assembler:
     def __init__(
-        self, graph: Graph, placed: Sequence[Placed], numerics: str, context: CompileContext
+        self,
+        graph: Graph,
+        placed: Sequence[Placed],
+        numerics: str,
+        context: CompileContext,
+        tilings: Mapping[str, ConvTiling],
     ) -> None:
         self.graph, self.placed = graph, placed
         self.numerics, self.context = numerics, context
-        self.config = context.config
+        self.config, self.tilings = context.config, tilings
         self.tensors: dict[str, TensorInfo] = {}
         self.plan: list[PlanStep] = []
         self.programs: list[Program] = []
@@ -305,7 +316,7 @@ class _Assembler:
             build = select(item.kernel, self.graph, self.config)
             assert not isinstance(build, str), "partition asked before"
             if isinstance(build, ConvBuild):
-                template = build(self.context.tilings.get(build.shape.workload))
+                template = build(self.tilings.get(build.shape.workload))
             else:
                 template = build()
         self.context.dump(template.name, "template", lambda: template_text(template))

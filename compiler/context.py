@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from compiler.topi.conv2d_tiling import ConvTiling
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.file_names import file_stem
 
@@ -18,16 +17,11 @@ _DUMPED = re.compile(r"([0-9]{4,})-[A-Za-z0-9._-]+\.txt")
 
 @dataclass(eq=False)
 class CompileContext:
-    """Passed explicitly to every step.
-
-    `verify` checks the IR after each pass. `tilings` are choices for workloads of convolutions
-    (`ConvShape.workload`); others are chosen by a model of their time.
-    """
+    """Passed explicitly to every step. `verify` checks the IR after each pass."""
 
     config: VtaConfig
     dump_dir: Path | None = None
     verify: bool = True
-    tilings: Mapping[str, ConvTiling] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     dumped: int = 0
 

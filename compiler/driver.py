@@ -50,10 +50,10 @@ def compile_model(
     gets every intermediate form; `host_triple` is the machine of the host operators; `batch` is the
     number of images at once (default: the model's). `tilings` are tuned choices by workload.
     """
-    context = CompileContext(config, dump_dir, tilings=tilings or {})
+    context = CompileContext(config, dump_dir)
     with context.step("import"):
         graph = import_model(path)
-    return compile_graph(graph, context, numerics, host_triple, batch)
+    return compile_graph(graph, context, numerics, host_triple, batch, tilings)
 
 
 def compile_graph(
@@ -62,10 +62,13 @@ def compile_graph(
     numerics: str | None = None,
     host_triple: str | None = None,
     batch: int | None = None,
+    tilings: Mapping[str, ConvTiling] | None = None,
 ) -> CompileResult:
     """Compile an imported graph (quantised operators, not lowered yet)."""
     network = place_graph(graph, context, numerics, batch)
-    package = assemble(network.graph, network.placed, network.numerics, context, host_triple)
+    package = assemble(
+        network.graph, network.placed, network.numerics, context, host_triple, tilings
+    )
     return CompileResult(package, network.core, tuple(context.seconds.items()))
 
 

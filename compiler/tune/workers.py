@@ -48,9 +48,9 @@ class _Bench:
     def whole(self, tilings: dict[str, ConvTiling]) -> int:
         """The cycles of all programs of the network."""
         assert self.network is not None, "there is a network to measure"
-        context = CompileContext(self.config, verify=False, tilings=tilings)
+        context = CompileContext(self.config, verify=False)
         network = self.network
-        package = assemble(network.graph, network.placed, network.numerics, context)
+        package = assemble(network.graph, network.placed, network.numerics, context, None, tilings)
         return sum(map(self.measure, package.programs))
 
 

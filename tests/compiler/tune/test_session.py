@@ -45,8 +45,8 @@ def test_tuning_finds_what_compiling_then_takes(tmp_path: Path) -> None:
         assert layer.best_cycles <= layer.default_cycles
     assert found.cycles <= found.default_cycles
     for tilings, cycles in (({}, found.default_cycles), (tilings_of(path, TINY)[0], found.cycles)):
-        context = CompileContext(TINY, tilings=tilings)
-        package = assemble(NETWORK.graph, NETWORK.placed, NETWORK.numerics, context)
+        context = CompileContext(TINY)
+        package = assemble(NETWORK.graph, NETWORK.placed, NETWORK.numerics, context, None, tilings)
         assert sum(map(program_cycles, package.programs)) == cycles
 
 
