@@ -84,7 +84,7 @@ _ON_VTA: Mapping[str, str] = {
     "dense": _PLAIN,
     "requantize": "with the layer before it",
     "rescale": _PLAIN,
-    "add": f"no constant operand; {_PLAIN}, always exact as `xnnpack`",
+    "add": f"no constant operand; {_PLAIN}, always exact as `xnnpack` and `ties-up`",
     "max_pool2d": "`pad_min` where it pads",
     "avg_pool2d": (
         "at most 202 elements in LiteRT's rounding; padded with a new scale only with `requant`; "

@@ -122,7 +122,7 @@ def add(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
                 total = total + numerics.scale_double(raised, *attrs[key])
             scaled = numerics.scale_double(np.asarray(total), *attrs["out"])
             return _clamp(scaled + zero_point_of(out), attrs)
-        case "xnnpack":
+        case "linear":
             a, b = (value.astype(np.int64) for value in values)
             acc = a * attrs["lhs_multiplier"] + b * attrs["rhs_multiplier"] + attrs["bias"]
             return _clamp((acc >> attrs["shift"]) + attrs["zero_point"], attrs)
@@ -132,7 +132,7 @@ def add(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:
             scaled = numerics.scale_float(acc, np.array(attrs["scale"], np.float32))
             return _clamp(scaled + attrs["zero_point"], attrs)
         case mode:
-            raise GraphError(f"add mode must be double, xnnpack or scaled, not {mode!r}")
+            raise GraphError(f"add mode must be double, linear or scaled, not {mode!r}")
 
 
 def max_pool2d(values: Values, types: Types, out: TensorType, attrs: Attrs) -> Array:

@@ -47,8 +47,9 @@ def accumulate(graph: Graph, node: Node, runtime: str) -> Lowered:
     out = graph.type_of(name)
     acc = Tensor(f"{name}:acc", TensorType(out.shape, "int32", layout=out.layout))
     op = node.op.removeprefix("qnn.")
-    if runtime == "litert-ref":
-        mode, scales = ("single" if op == "dense" else "double"), _fixed_scales(graph, node)
+    if runtime in ("litert-ref", "ties-up"):
+        once = op == "dense" or runtime == "ties-up"
+        mode, scales = "single" if once else "double", _fixed_scales(graph, node)
     else:
         mode, scales = "float", _float_scales(graph, node, runtime)
     zero_point = zero_point_of(out)
@@ -89,10 +90,10 @@ def add(graph: Graph, node: Node, runtime: str) -> Lowered:
     """qnn.add. ONNX Runtime adds in floating point.
 
     With powers of two as scales that is exact but for one rounding, ties to even ("scaled");
-    elsewhere "double" is within one unit of it.
+    elsewhere "double" is within one unit of it. With ties up it is as XNNPACK does it ("linear").
     """
     scales = tuple(scale_of(graph, name) for name in (*node.inputs, *node.outputs))
-    if runtime == "xnnpack":
+    if runtime in ("xnnpack", "ties-up"):
         with np.errstate(all="ignore"):
             ratios = scales[0] / scales[2], scales[1] / scales[2]
         attrs = _integer_add(graph, node, ratios)
@@ -137,23 +138,28 @@ def _scaled_add(graph: Graph, node: Node, scales: tuple[np.float32, ...]) -> Att
 
 
 def _integer_add(graph: Graph, node: Node, ratios: tuple[np.float32, np.float32]) -> Attrs:
-    """Multipliers of which the greater has 21 bits, zero points and rounding in one bias."""
+    """Multipliers of which the greater has 21 bits, zero points and rounding in one bias.
+
+    Factors of two that both multipliers have are left out: that changes no result.
+    """
     for ratio in ratios:
         if not _XNNPACK_LEAST <= ratio < _XNNPACK_LIMIT:
             raise GraphError(
                 f"node {node.name!r}: XNNPACK does not add with the ratio {float(ratio):g} of an "
-                "operand's scale to the result's, it must be from 2^-10 to below 2^8; choose "
-                "numerics litert-ref"
+                "operand's scale to the result's, and ties-up does as it does; it must be from "
+                "2^-10 to below 2^8; choose numerics litert-ref"
             )
     _, exponent = np.frexp(max(ratios))
     shift = _XNNPACK_ADD_BITS - (int(exponent) - 1)
     lhs, rhs = (round(float(ratio) * 2.0**shift) for ratio in ratios)
+    common = min((lhs | rhs) & -(lhs | rhs), 1 << shift).bit_length() - 1
+    lhs, rhs, shift = lhs >> common, rhs >> common, shift - common
     a, b = (zero_point_of(graph.type_of(name)) for name in node.inputs)
     return {
-        "mode": "xnnpack",
+        "mode": "linear",
         "lhs_multiplier": lhs,
         "rhs_multiplier": rhs,
-        "bias": (1 << (shift - 1)) - lhs * a - rhs * b,
+        "bias": (1 << shift >> 1) - lhs * a - rhs * b,
         "shift": shift,
         "zero_point": zero_point_of(graph.type_of(node.outputs[0])),
     }

@@ -3,7 +3,9 @@
 The rounding of each operator is a measured property of the runtime that is taken as the reference:
 LiteRT's reference kernels ("litert-ref") round convolution and addition twice and the fully
 connected layer once, in Q31; LiteRT's default kernels ("xnnpack") and ONNX Runtime ("ort") scale
-accumulators by a float32.
+accumulators by a float32. "ties-up" is no runtime: every value is scaled once, by a Q31 multiplier,
+and rounded to the nearest, ties up. It is what adding a bias and shifting do, exactly, where scales
+are powers of two.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from compiler.graph.ir import Graph, Node, Tensor
 from compiler.graph.lowering import Lowered
 from compiler.graph.ops import check_graph
 
-NUMERICS = ("litert-ref", "xnnpack", "ort")
+NUMERICS = ("litert-ref", "xnnpack", "ort", "ties-up")
 _DEFAULT = {"tflite": "litert-ref", "onnx": "ort"}
 
 

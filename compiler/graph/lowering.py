@@ -125,7 +125,8 @@ def rescale_node(graph: Graph, node: Node, source: str, target: str, runtime: st
     else:
         # LiteRT's separate activations divide the scales as float32.
         ratio = rounded if activated else float(scales[0]) / float(scales[1])
-        mode, parts = "double", fixed_point(node, float(ratio))
+        mode = "single" if runtime == "ties-up" else "double"
+        parts = fixed_point(node, float(ratio))
     name = node.name if target in node.outputs else target
     attrs = {"mode": mode, **parts, **zeros, **limits}
     return Node(name, "rescale", (source,), (target,), attrs, node.source)

@@ -14,7 +14,7 @@ requantize     int32 -> int8; mode "double", "single" or "float", multiplier, le
 rescale        int8 -> int8; mode, multiplier, left, right (1 value each) and bounds as requantize;
                in_zero_point, zero_point
 add            clamp_min, clamp_max; mode "double": left_shift, lhs, rhs, out (multiplier, left,
-               right); mode "xnnpack": lhs_multiplier, rhs_multiplier, bias, shift, zero_point,
+               right); mode "linear": lhs_multiplier, rhs_multiplier, bias, shift, zero_point,
                on the values as they are; mode "scaled": the same with scale (float32, rounded
                to nearest even) for shift
 max_pool2d     kernel, strides, pads, layout, clamp_min, clamp_max

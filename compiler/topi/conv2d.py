@@ -63,6 +63,15 @@ class Conv2d:
         return self.out.n * self.out.h * self.out.w * len(self.weights) * terms
 
 
+def reach(weights: np.ndarray, bias: np.ndarray) -> int:
+    """Bound of the sums of int8 products, of their biases, and of both together.
+
+    Inputs less their zero point are from -255 to 255.
+    """
+    sums = np.abs(weights.astype(np.int64)).sum(axis=tuple(range(1, weights.ndim)))
+    return int((255 * sums + np.abs(bias.astype(np.int64))).max())
+
+
 def conv2d(
     name: str, conv: Conv2d, config: VtaConfig, tiling: ConvTiling | None = None
 ) -> KernelTemplate:

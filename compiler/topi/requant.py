@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -51,6 +51,16 @@ class Requant:
         """The immediate of the REQ instruction."""
         return req_imm(self.zero_point, self.mode)
 
+    def within(self, reach: int) -> Requant:
+        """The same: REQ is right for all accumulators."""
+        return self
+
+    def clipped(self, low: int, high: int) -> Requant:
+        """One whose results are clipped as well; some result must be left."""
+        return replace(
+            self, clamp_min=max(self.clamp_min, low), clamp_max=min(self.clamp_max, high)
+        )
+
     def parameters(self, bias: np.ndarray, config: VtaConfig) -> np.ndarray:
         """int32 [channel blocks, ..., 3, batch, block] from `bias` [channels, ...]."""
         multiplier = self.multiplier
@@ -83,6 +93,20 @@ class Requantiser(Protocol):
     @property
     def buffers(self) -> int:
         """ACC tiles in use at once."""
+
+    def within(self, reach: int) -> Requantiser:
+        """One for sums, biases and sums with bias that are all from -reach to reach."""
+
+    @property
+    def clamp_min(self) -> int:
+        """The least result."""
+
+    @property
+    def clamp_max(self) -> int:
+        """The greatest result."""
+
+    def clipped(self, low: int, high: int) -> Requantiser:
+        """One whose results are clipped as well; some result must be left."""
 
     def parameters(self, bias: np.ndarray, config: VtaConfig) -> np.ndarray:
         """int32 [channel blocks, ..., vectors, batch, block] from `bias` [channels, ...]."""

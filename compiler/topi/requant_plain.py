@@ -5,12 +5,15 @@ multiplier and a shift; the result then differs from the exact one by at most on
 
     x = clamp(acc + bias, +-2^(9 + k))        k = bits of 1 / factor; beyond, the result saturates
     y = ((x >> pre) * m + half) >> post       error: 2^-13 relative, 2^-10 from `pre`, 1/2 rounding
+
+Powers of two do without the clamp where no sum can overflow, and if ties go up that leaves a bias,
+a shift and the bounds of the result.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,6 +40,25 @@ class PlainRequant:
     """The operations of `out` on a config without `requant`."""
 
     out: Requant
+    reach: int = 1 << 31
+
+    def within(self, reach: int) -> PlainRequant:
+        """One for sums, biases and sums with bias that are all from -reach to reach."""
+        return replace(self, reach=reach)
+
+    @property
+    def clamp_min(self) -> int:
+        """The least result."""
+        return self.out.clamp_min
+
+    @property
+    def clamp_max(self) -> int:
+        """The greatest result."""
+        return self.out.clamp_max
+
+    def clipped(self, low: int, high: int) -> PlainRequant:
+        """One whose results are clipped as well; some result must be left."""
+        return replace(self, out=self.out.clipped(low, high))
 
     @property
     def is_exact(self) -> bool:
@@ -54,12 +76,17 @@ class PlainRequant:
     def parameters(self, bias: np.ndarray, config: VtaConfig) -> np.ndarray:
         """int32 [channel blocks, ..., vectors, batch, block] from `bias` [channels, ...]."""
         rows = self._exact_rows() if self.is_exact else self._rounded_rows()
+        if self._is_shift:
+            offset = self._offset()
+            bias = bias + offset.reshape(-1, *[1] * (bias.ndim - 1))
         return lanes([bias, *rows], bias.shape, config)
 
     def stages(self, acc: te.Tensor, params: Parameters) -> te.Tensor:
         """int8-valued int32 results from accumulators."""
         if not self.is_exact:
             return self._rounded(acc, params)
+        if self._is_shift:
+            return self._shifted(acc, params)
         if self.out.mode is Rounding.SINGLE:
             return self._ties_up(acc, params)
         return self._two_steps(acc, params)
@@ -81,6 +108,25 @@ class PlainRequant:
             return None
         return k
 
+    def _offset(self) -> np.ndarray:
+        """What ties that go up and the zero point add before the shift, per channel."""
+        k = self._powers()
+        assert k is not None
+        return (1 << (k - 1)) + (np.int64(self.out.zero_point) << k)
+
+    @property
+    def _is_shift(self) -> bool:
+        """Whether a bias, a shift and the bounds of the result are all that there is to do."""
+        if self.out.mode is not Rounding.SINGLE or not self.is_exact:
+            return False
+        return self.reach + int(np.abs(self._offset()).max()) < 1 << 31
+
+    def _shifts(self) -> np.ndarray:
+        """The shift of each channel, or of all."""
+        k = self._powers()
+        assert k is not None
+        return np.unique(k) if len(np.unique(k)) == 1 else k
+
     def _finish(self, value: te.Expr) -> te.Expr:
         moved = value + self.out.zero_point if self.out.zero_point else value
         return te.minimum(te.maximum(moved, self.out.clamp_min), self.out.clamp_max)
@@ -91,6 +137,8 @@ class PlainRequant:
         """What follows the bias: see the stages that read them."""
         k = self._powers()
         assert k is not None
+        if self._is_shift:
+            return [] if len(self._shifts()) == 1 else [self._shifts()]
         half = 1 << (k - 1)
         limit = 1 << (_RESULT_BITS + k)  # beyond, the result saturates: half can be added safely
         match self.out.mode:
@@ -102,6 +150,16 @@ class PlainRequant:
                 # Halved with ties up first, then the rest with ties away from zero.
                 return [-limit, limit, half >> 1, k - 1]
         raise AssertionError(self.out.mode)
+
+    def _shifted(self, acc: te.Tensor, params: Parameters) -> te.Tensor:
+        shifts = self._shifts()
+
+        def element(*at: te.Var) -> te.Expr:
+            shift = te.Const(int(shifts[0])) if len(shifts) == 1 else params(1, *at)
+            value = te.call("shr", acc(*at) + params(0, *at), shift)
+            return te.minimum(te.maximum(value, self.out.clamp_min), self.out.clamp_max)
+
+        return te.compute(acc.shape, element, f"{acc.name}.req")
 
     def _ties_up(self, acc: te.Tensor, params: Parameters) -> te.Tensor:
         def element(*at: te.Var) -> te.Expr:

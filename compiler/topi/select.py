@@ -11,7 +11,7 @@ from compiler.graph.fuse import Kernel
 from compiler.graph.ir import Graph, Node, TensorType
 from compiler.topi import conv2d as conv
 from compiler.topi import pool
-from compiler.topi.conv2d import Conv2d, ConvBuild
+from compiler.topi.conv2d import Conv2d, ConvBuild, reach
 from compiler.topi.elementwise import check_supported as check_elementwise
 from compiler.topi.elementwise import elementwise
 from compiler.topi.kernel import KernelTemplate, Packed
@@ -26,6 +26,7 @@ from compiler.topi.steps import (
     Scale,
     ScaledAdd,
     Step,
+    clipped,
     linear_approximation,
 )
 from vta_hw.spec.config import VtaConfig
@@ -131,7 +132,7 @@ def _conv(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:
         strides,
         pads,
         _zero_point(graph, node.inputs[0]),
-        requantiser(_requant(requantize.attrs, low, high), config),
+        requantiser(_requant(requantize.attrs, low, high), config).within(reach(weights, bias)),
         groups,
         node.attrs.get("terms"),
         tuple(steps),
@@ -189,6 +190,7 @@ def _steps(
     places: dict[str, int] = {}
     if len(nodes) < len(kernel.nodes):
         places[kernel.nodes[-1 - len(nodes)].outputs[0]] = 0
+    first = len(places)
     shapes = {graph.type_of(name).shape for node in nodes for name in (*node.inputs, *node.outputs)}
     steps: list[Step] = []
     for node in nodes:
@@ -198,16 +200,27 @@ def _steps(
         step = _step(node, operands, graph, config)
         if isinstance(step, str):
             return step
-        places[node.outputs[0]] = len(places)
+        last = first + len(steps) - 1
+        if steps and places.get(node.inputs[0]) == last and _is_read_once(graph, node.inputs[0]):
+            merged = clipped(steps[-1], step)
+            if merged is not None:
+                steps[-1] = merged
+                places[node.outputs[0]] = last
+                continue
+        places[node.outputs[0]] = last + 1
         steps.append(step)
     if len(shapes) > 1:
         return f"operands of different shapes {sorted(map(list, shapes))} are not broadcast"
     return steps
 
 
+def _is_read_once(graph: Graph, name: str) -> bool:
+    return name not in graph.outputs and len(graph.consumers(name)) == 1
+
+
 def _step(node: Node, operands: list[str | int], graph: Graph, config: VtaConfig) -> Step | str:
     match node.op:
-        case "add" if node.attrs["mode"] == "xnnpack":
+        case "add" if node.attrs["mode"] == "linear":
             return _linear_add(node, operands)
         case "add" if node.attrs["mode"] == "scaled":
             return _scaled_add(node, operands, config)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from compiler import te
 from compiler.topi.requant import Requant, Requantiser
 from vta_hw.spec.config import VtaConfig
+from vta_hw.spec.isa import IMM_BITS
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,28 @@ class Rescale:
 
 
 Step = Add | LinearAdd | ScaledAdd | Clip | Rescale
+Element = Callable[..., te.Expr]
+"""The element of a tensor at an index."""
+
+
+def clipped(step: Step, clip: Step) -> Step | None:
+    """A step whose results go through a clip next as one step; None where it takes two."""
+    if not isinstance(clip, Clip):
+        return None
+    low, high = clip.least, clip.greatest
+    match step:
+        case Clip(least=least, greatest=greatest):
+            least, greatest = max(least, low), min(greatest, high)
+            return replace(step, least=least, greatest=greatest) if least <= greatest else None
+        case LinearAdd(clamp_min=least, clamp_max=greatest):
+            least, greatest = max(least, low), min(greatest, high)
+            if least > greatest:
+                return None
+            return replace(step, clamp_min=least, clamp_max=greatest)
+        case Add(out=out) | ScaledAdd(out=out) | Rescale(out=out):
+            if max(out.clamp_min, low) > min(out.clamp_max, high):
+                return None
+            return replace(step, out=out.clipped(low, high))  # type: ignore[arg-type]
 
 
 _LINEAR_BITS = 21
@@ -148,17 +171,43 @@ def _vectors(step: Step, config: VtaConfig) -> np.ndarray:
     def requant(out: Requantiser, bias: int) -> np.ndarray:
         return out.parameters(np.full(config.block_out, bias, np.int64), config)[0]
 
+    none = np.zeros((0, config.batch, config.block_out), np.int32)
     match step:
         case Add(scales=scales, out=out):
             return np.concatenate([*(same(x.multiplier) for x in scales), requant(out, 0)])
-        case LinearAdd(multipliers=multipliers, bias=bias):
-            return np.concatenate([same(value) for value in (*multipliers, bias)])
+        case LinearAdd(multipliers=multipliers):
+            long = [*filter(_is_long_factor, multipliers), *filter(_is_long, [_offset(step)[0]])]
+            return np.concatenate([none, *map(same, long)])
         case ScaledAdd(multipliers=multipliers, bias=bias, out=out):
-            return np.concatenate([*map(same, multipliers), requant(out, bias)])
+            return np.concatenate(
+                [*map(same, filter(_is_long_factor, multipliers)), requant(out, bias)]
+            )
         case Rescale(zero_point=zero_point, out=out):
             return requant(out, -zero_point)
         case Clip():
-            return np.zeros((0, config.batch, config.block_out), np.int32)
+            return none
+
+
+def _is_long(value: int) -> bool:
+    """Whether a constant does not fit in an immediate, so that it takes a parameter vector."""
+    return not -(1 << (IMM_BITS - 1)) <= value < 1 << (IMM_BITS - 1)
+
+
+def _is_long_factor(value: int) -> bool:
+    """The same of a factor: powers of two are shifts."""
+    return _is_long(value) and not _is_power(value)
+
+
+def _is_power(value: int) -> bool:
+    return value > 0 and value & (value - 1) == 0
+
+
+def _offset(step: LinearAdd) -> tuple[int, int]:
+    """What is added before the shift, and after it: nothing where that can come first as well."""
+    bias = step.bias + (step.zero_point << step.shift)
+    if 128 * sum(map(abs, step.multipliers)) + abs(bias) < 1 << 31:
+        return bias, 0
+    return step.bias, step.zero_point
 
 
 def _is_exact(step: Step) -> bool:
@@ -210,9 +259,7 @@ class StepChain:
             case LinearAdd():
                 self._linear_add(step)
             case ScaledAdd():
-                first, second = self._take(2)
-                total = self._weighted(step, first, second)
-                self._requantised(self._stage(total, "sum"), step.out)
+                self._requantised(self._stage(self._weighted(step), "sum"), step.out)
             case Clip(operand, least, greatest):
                 x = self._operand(operand)
                 self._stage(lambda *at: _clamp(x(*at), least, greatest), "clip")
@@ -233,24 +280,39 @@ class StepChain:
         self._requantised(total, step.out)
 
     def _linear_add(self, step: LinearAdd) -> None:
-        first, second, bias = self._take(3)
-        params, weighted = self.params, self._weighted(step, first, second)
+        before, after = _offset(step)
+        weighted, bias = self._weighted(step), self._number(before)
 
         def total(*at: te.Var) -> te.Expr:
-            value = weighted(*at) + params(bias, *at[-2:])
-            value = te.call("shr", value, te.Const(step.shift)) + step.zero_point
-            return _clamp(value, step.clamp_min, step.clamp_max)
+            value = weighted(*at) + bias(*at) if before else weighted(*at)
+            value = te.call("shr", value, te.Const(step.shift)) if step.shift else value
+            return _clamp(value + after if after else value, step.clamp_min, step.clamp_max)
 
         self._stage(total, "sum")
 
-    def _weighted(
-        self, step: LinearAdd | ScaledAdd, first: int, second: int
-    ) -> Callable[..., te.Expr]:
-        """The operands times parameter vectors `first` and `second`, added."""
-        params = self.params
-        lhs, rhs = self._operand(step.lhs), self._operand(step.rhs)
-        scaled = self._stage(lambda *at: rhs(*at) * params(second, *at[-2:]), "scaled")
-        return lambda *at: lhs(*at) * params(first, *at[-2:]) + scaled(*at)
+    def _weighted(self, step: LinearAdd | ScaledAdd) -> Element:
+        """The operands times their multipliers, added."""
+        first, second = step.multipliers
+        lhs = self._times(self._operand(step.lhs), first)
+        rhs = self._times(self._operand(step.rhs), second)
+        scaled = rhs if second == 1 else self._stage(rhs, "scaled")
+        return lambda *at: lhs(*at) + scaled(*at)
+
+    def _times(self, x: te.Tensor, factor: int) -> Element:
+        if factor == 1:
+            return x
+        if _is_power(factor):
+            shift = te.Const(1 - factor.bit_length())
+            return lambda *at: te.call("shr", x(*at), shift)
+        number = self._number(factor)
+        return lambda *at: x(*at) * number(*at)
+
+    def _number(self, value: int) -> Element:
+        """A constant: an immediate, or the next parameter vector."""
+        if not _is_long(value):
+            return lambda *at: te.Const(value)
+        (vector,) = self._take(1)
+        return lambda *at: self.params(vector, *at[-2:])
 
     def _requantised(self, x: te.Tensor, out: Requantiser) -> None:
         no_bias = np.zeros(self.config.block_out, np.int64)
@@ -282,7 +344,7 @@ class StepChain:
 
         return self._stage(element, f"scaled{side}")
 
-    def _stage(self, element: Callable[..., te.Expr], suffix: str) -> te.Tensor:
+    def _stage(self, element: Element, suffix: str) -> te.Tensor:
         name = f"{self.name}.{len(self.stages)}.{suffix}"
         self.stages.append(te.compute(self.shape, element, name))
         return self.stages[-1]

@@ -50,8 +50,13 @@ class _Calibration(CalibrationDataReader):
         return None if image is None else {"image": image[None]}
 
 
-def quantise(model: onnx.ModelProto, images: np.ndarray, path: Path) -> None:
-    """Write the network with uint8 activations and int8 weights, per channel and symmetric."""
+def quantise(
+    model: onnx.ModelProto, images: np.ndarray, path: Path, *, symmetric: bool = False
+) -> None:
+    """Write the network with uint8 activations and int8 weights, per channel and symmetric.
+
+    If it is `symmetric`, activations are int8 and all zero points 0.
+    """
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "float.onnx"
         # Only shapes are inferred, as the quantiser wants it; there is nothing to optimise.
@@ -61,11 +66,11 @@ def quantise(model: onnx.ModelProto, images: np.ndarray, path: Path) -> None:
             path,
             _Calibration(images),
             quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QUInt8,
+            activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
             calibrate_method=CalibrationMethod.MinMax,
-            extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
+            extra_options={"ActivationSymmetric": symmetric, "WeightSymmetric": True},
         )
 
 
@@ -75,6 +80,7 @@ def build(
     *,
     small: bool = False,
     power_of_two: bool = False,
+    symmetric: bool = False,
     seed: int = 0,
     report: Report = lambda text: None,
 ) -> onnx.ModelProto:
@@ -87,7 +93,7 @@ def build(
     net = Tracer(images[:_NORMALISING], seed, lambda layer: report(f"weights of {layer}"))
     model = net.model(chosen.name, chosen.describe(net))
     report("calibrating and quantising")
-    quantise(model, images, path)
+    quantise(model, images, path, symmetric=symmetric)
     if power_of_two:
         report("rounding scales to powers of two")
         onnx.save(to_powers_of_two(onnx.load(path)), path)
@@ -103,6 +109,9 @@ def main() -> None:
     parser.add_argument(
         "--power-of-two", action="store_true", help="scales for hardware that can only shift"
     )
+    parser.add_argument(
+        "--symmetric", action="store_true", help="int8 activations with zero point 0"
+    )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
 
@@ -114,6 +123,7 @@ def main() -> None:
             arguments.output,
             small=arguments.small,
             power_of_two=arguments.power_of_two,
+            symmetric=arguments.symmetric,
             seed=arguments.seed,
             report=status.update,
         )

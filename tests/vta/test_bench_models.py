@@ -55,7 +55,7 @@ def test_a_network_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         path = build_model("resnet18", tmp_path)
         assert path.read_bytes() == b"a network"
         path.unlink()
-    build_model("resnet18", tmp_path, power_of_two=True)
+    build_model("resnet18", tmp_path, for_shifts=True)
     plain, shifted = commands
     assert "--power-of-two" not in plain and "--power-of-two" in shifted
 

@@ -103,10 +103,15 @@ def _layer_row(layer: Layer, config: VtaConfig) -> Row:
 def compile_layer(layer: Layer, config: VtaConfig) -> Package:
     """The layer with seeded weights, for as many images as the machine takes at once.
 
-    Zero points are 0 and scales powers of two: a configuration without extensions needs no more
-    than one that has them, and is exact.
+    Zero points are 0 and scales powers of two.
     """
-    return compile_graph(layer_graph(layer, config.batch), CompileContext(config)).package
+    context = CompileContext(config)
+    return compile_graph(layer_graph(layer, config.batch), context, numerics_for(config)).package
+
+
+def numerics_for(config: VtaConfig) -> str | None:
+    """The format's own, but ties up where hardware can only shift: as the original VTA rounds."""
+    return None if config.has("requant") else "ties-up"
 
 
 def layer_graph(layer: Layer, images: int = 1) -> Graph:
@@ -173,15 +178,16 @@ def network_costs(
                 continue
             with progress(f"compiling {network.name}"):
                 images = config.batch if config.batch > 1 else None
-                found = profile(api.compile(path, config, batch=images).package)
+                numerics = numerics_for(config) if not network.file else None
+                package = api.compile(path, config, batch=images, numerics=numerics).package
+            found = profile(package)
             yield network_cost(network, found)
 
 
 def _model(network: Network, config: VtaConfig, models: Path | None, folder: Path) -> Path:
     if network.file:
         return find_model(network.file, models)
-    # What can only shift is exact for scales that are powers of two.
-    return build_model(network.name, folder, power_of_two=not config.has("requant"))
+    return build_model(network.name, folder, for_shifts=not config.has("requant"))
 
 
 def network_cost(network: Network, found: Profile) -> Cost:

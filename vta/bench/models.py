@@ -51,10 +51,11 @@ def find_model(name: str, folder: Path | None = None) -> Path:
     )
 
 
-def build_model(name: str, folder: Path, *, power_of_two: bool = False) -> Path:
+def build_model(name: str, folder: Path, *, for_shifts: bool = False) -> Path:
     """Write a network of `examples.imagenet` into a folder; one built before is taken from cache.
 
-    The same builder makes the same network, so that its source is the key.
+    One `for_shifts` is quantised as the original VTA wants it: scales that are powers of two, zero
+    points 0. The same builder makes the same network, so that its source is the key.
     """
     sources = sorted((_CHECKOUT / "examples" / "imagenet").glob("*.py"))
     if not sources:
@@ -63,14 +64,14 @@ def build_model(name: str, folder: Path, *, power_of_two: bool = False) -> Path:
             f"an installation in one"
         )
     path = folder / f"{name}.onnx"
-    key = cache.content_key(name, repr(power_of_two), *(file.read_bytes() for file in sources))
+    key = cache.content_key(name, repr(for_shifts), *(file.read_bytes() for file in sources))
     with cache.locked(_BUILT, key):
         contents = cache.load(_BUILT, key)
         if contents is not None:
             path.write_bytes(contents)
             return path
         command = [sys.executable, "-m", "examples.imagenet.build", name, "-o", str(path)]
-        command += ["--power-of-two"] if power_of_two else []
+        command += ["--power-of-two", "--symmetric"] if for_shifts else []
         # In the checkout: an installation knows the packages of the kit, not the examples.
         run = subprocess.run(command, cwd=_CHECKOUT, capture_output=True, text=True, check=False)
         if run.returncode:

@@ -18,7 +18,7 @@ def compile_command(
     settings: SetOption = None,
     numerics: Annotated[
         str | None,
-        typer.Option(help="runtime to be equal to: litert-ref, xnnpack, ort"),
+        typer.Option(help="runtime to be equal to: litert-ref, xnnpack, ort; or ties-up"),
     ] = None,
     dump: Annotated[
         Path | None,

@@ -43,7 +43,8 @@ def tune_command(
         bool, typer.Option("--cold", help="do not begin with the analytical choice")
     ] = False,
     numerics: Annotated[
-        str | None, typer.Option(help="runtime to be equal to: litert-ref, xnnpack, ort")
+        str | None,
+        typer.Option(help="runtime to be equal to: litert-ref, xnnpack, ort; or ties-up"),
     ] = None,
     batch: Annotated[
         int | None,

@@ -183,7 +183,7 @@ def test_numerics_are_named(rng: np.random.Generator) -> None:
     net = NetBuilder(rng)
     net.clip(net.input("x", (2, 6)), "y")
     with pytest.raises(
-        GraphError, match="^numerics must be one of litert-ref, xnnpack, ort, not 'exact'$"
+        GraphError, match="^numerics must be one of litert-ref, xnnpack, ort, ties-up, not 'exact'$"
     ):
         lower_qnn(net.graph("y"), "exact")
 
@@ -233,7 +233,7 @@ def test_real_bounds(limits: tuple[float, float], expected: tuple[int, int]) -> 
     assert (clip.op, clip.attrs["min"], clip.attrs["max"]) == ("clip", *expected)
 
 
-@pytest.mark.parametrize("numerics", ["litert-ref", "xnnpack", "ort"])
+@pytest.mark.parametrize("numerics", ["litert-ref", "xnnpack", "ort", "ties-up"])
 @pytest.mark.parametrize("scale", [1e-38, 3e38])
 def test_scales_too_far_apart_are_refused(scale: float, numerics: str) -> None:
     x = Tensor("x", TensorType((1, 4), "int8", QUANT, "NC"))

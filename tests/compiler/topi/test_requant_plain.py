@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,31 @@ def test_powers_of_two_are_exact_for_every_sum(
     sums = _sums(k, rng)
     assert plain.is_exact
     np.testing.assert_array_equal(_plain(plain, sums, bias), _req(out, sums, bias))
+
+
+@pytest.mark.parametrize("zero_point", [-128, 0, 127])
+@pytest.mark.parametrize("k", [2, 7, 16])
+def test_sums_that_cannot_overflow_take_a_bias_and_a_shift(
+    k: int, zero_point: int, rng: np.random.Generator
+) -> None:
+    out = replace(_requant(Rounding.SINGLE, k), zero_point=zero_point)
+    reach = 1 << 30
+    plain = PlainRequant(out).within(reach)
+    sums = _sums(k, rng)
+    sums = np.where(np.abs(sums.astype(np.int64)) < reach // 2, sums, sums // 2)
+    assert plain.parameters(np.zeros(LANES, np.int64), PYNQ).shape[1] == 1
+    for bias in (0, 12345, -reach // 2):
+        np.testing.assert_array_equal(_plain(plain, sums, bias), _req(out, sums, bias))
+
+
+def test_channels_may_be_shifted_by_different_amounts(rng: np.random.Generator) -> None:
+    zero = np.zeros(LANES, np.int64)
+    shifts = rng.integers(1, 20, LANES)
+    out = Requant(Rounding.SINGLE, np.full(LANES, 1 << 30), zero, shifts, 5, -100, 90)
+    plain = PlainRequant(out).within(1 << 30)
+    sums = _sums(9, rng) // 4
+    assert plain.parameters(zero, PYNQ).shape[1] == 2
+    np.testing.assert_array_equal(_plain(plain, sums, -777), _req(out, sums, -777))
 
 
 @pytest.mark.parametrize("factor", [0.7, 0.011, 3.1e-5])
