@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,11 +111,11 @@ def tune(
     from compiler.driver import place_graph
     from compiler.frontend.model import import_model
     from compiler.tune import session
-    from vta.tuning import program_cycles
+    from vta.tuning import program_cycles, usable_cores
 
     chosen = config_of(config, settings)
-    cores = len(os.sched_getaffinity(0))
-    options = session.Options(tuner, trials, seed, cores if jobs is None else jobs, cold)
+    jobs = usable_cores() if jobs is None else jobs
+    options = session.Options(tuner, trials, seed, jobs, cold)
     network = place_graph(import_model(Path(model)), CompileContext(chosen), numerics, batch)
     shown = session.SILENT if progress is None else progress
     return session.tune(network, chosen, Path(log), options, program_cycles, shown)

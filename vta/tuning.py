@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,11 @@ def program_cycles(program: Program) -> int:
         text = result.status if result.fault is None else result.fault.text
         raise MeasureError(f"a program that was to be measured ended badly: {text}; report it")
     return result.cycles
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 @contextmanager

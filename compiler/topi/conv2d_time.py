@@ -124,6 +124,24 @@ def estimated_cycles(t: Tiles, s: ConvShape, config: VtaConfig) -> FloatArray:
     return rounds * t.threads * each + w.inputs + w.weights + tail
 
 
+def least_cycles(t: Tiles, s: ConvShape, config: VtaConfig) -> FloatArray:
+    """What no program with these tilings stays below: a bound, where the others are estimates.
+
+    All products come one after the other, and so do the beats of all loads.
+    """
+    w = work_of(t, s, config)
+    steps, tiles = w.k_steps * w.window_steps, t.threads * w.places * w.blocks
+    # Padding does not come over the bus.
+    rows, columns = window(t, s)
+    whole = (s.h // t.h) * rows, (s.w // t.w) * columns
+    read = (whole[0] - s.pads[0] - s.pads[2]) * (whole[1] - s.pads[1] - s.pads[3])
+    inputs = w.inputs * np.where(t.keeps(INPUTS), t.threads * w.places * s.n, tiles * w.k_steps)
+    inputs *= read / (whole[0] * whole[1])
+    weights = w.weights * np.where(t.keeps(WEIGHTS), t.threads * w.blocks, tiles * steps)
+    products = float(s.n * s.co * s.h * s.w * s.ci * s.kh * s.kw)
+    return np.maximum(inputs + weights, products)
+
+
 def modelled_cycles(t: ConvTiling, s: ConvShape, config: VtaConfig) -> float:
     """Cycles of the whole layer, alone on the machine."""
     return _Pipeline(t, s, config).cycles()

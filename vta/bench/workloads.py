@@ -135,7 +135,8 @@ def _mobilenet_v1() -> Sequence[Layer]:
     return layers
 
 
-LAYERS = (*_resnet18(), *_resnet50(), *_mobilenet_v1())
+RESNET18 = tuple(_resnet18())
+LAYERS = (*RESNET18, *_resnet50(), *_mobilenet_v1())
 
 
 # -- networks -------------------------------------------------------------------------------------

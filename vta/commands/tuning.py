@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vta import show
-from vta.commands.options import ConfigOption, JsonOption, SetOption
+from vta.commands.measuring import OnlyOption
+from vta.commands.options import (
+    ConfigOption,
+    JsonOption,
+    LatencyOption,
+    SetOption,
+    with_latency,
+)
 
 if TYPE_CHECKING:
     from compiler.tune.session import TuneResult
@@ -114,3 +121,51 @@ def _record(found: TuneResult, wall_s: float) -> dict[str, Any]:
         "wall_s": round(wall_s, 3),
         "layers": [asdict(layer) for layer in found.layers],
     }
+
+
+def bench_tuners_command(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="LOG", help="log to write, or to go on with")
+    ],
+    config: ConfigOption = "default",
+    settings: SetOption = None,
+    latency: LatencyOption = None,
+    only: OnlyOption = None,
+    sample: Annotated[int, typer.Option(metavar="N", help="points for the mark")] = 5000,
+    trials: Annotated[int, typer.Option(metavar="N", help="of each search")] = 64,
+    seeds: Annotated[int, typer.Option(metavar="N", help="of each search")] = 5,
+    jobs: Annotated[
+        int | None, typer.Option(metavar="N", help="processes that measure; all cores by default")
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option(metavar="PAGE.md", help="write all figures as a page")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the tuners on the layers of ResNet-18: trials until a schedule is good.
+
+    Takes tens of minutes; what is measured is in the log.
+    """
+    from vta import api
+    from vta.bench import tuners, tuners_page
+    from vta.tuning import bar, usable_cores
+
+    chosen = api.config(config, with_latency(settings, latency))
+    options = tuners.Options(sample, trials, seeds, usable_cores() if jobs is None else jobs)
+    with bar() as progress:
+        found = list(tuners.tuner_costs(chosen, options, output, progress, only or ()))
+    title = f"cold searches on {chosen.name}, memory latency {chosen.dram_latency}"
+    rows = tuners_page.rows(found, options)
+    show.write_table(show.table(title, tuners_page.HEADINGS, rows))
+    if write is not None:
+        write.write_text(tuners_page.page(chosen, options, found, _command(config, latency, only)))
+    if as_json:
+        records = [cost.record() for cost in found]
+        show.write_json({"config": chosen.name, "latency": chosen.dram_latency, "layers": records})
+
+
+def _command(config: str, latency: int | None, only: list[str] | None) -> str:
+    words = ["vta bench tuners", f"--config {config}"]
+    words += [] if latency is None else [f"--latency {latency}"]
+    words += [f"--only {text}" for text in only or ()]
+    return " ".join([*words, "--write PAGE.md"])
