@@ -7,24 +7,31 @@ products themselves, which would tell it at their end.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from compiler.passes.insert_tokens import Access, conflict
+from compiler.passes.insert_tokens import Access
+from compiler.passes.last_touches import LastTouches
 from vta_hw.spec.isa import Stage, stage_of
 
+_OTHERS = "other stages"
 
-def hoist_loads(stream: Sequence[Access]) -> list[Access]:
+
+def hoist_loads(stream: Sequence[Access], sizes: Mapping[str, int]) -> list[Access]:
     """The instructions with each load of the load stage moved up to the one before it, or up to
-    an instruction that it conflicts with."""
-    out: list[Access] = []
+    an instruction that it conflicts with. `sizes` as for `insert_tokens`."""
+    others: list[Access] = []
+    # The loads behind that many of the others.
+    loads: list[list[Access]] = [[] for _ in range(len(stream) + 1)]
+    history = LastTouches(sizes)
+    place = 0
     for access in stream:
-        place = len(out)
         if stage_of(access.insn) is Stage.LOAD:
-            while place and not _stops(access, out[place - 1]):
-                place -= 1
-        out.insert(place, access)
+            place = history.conflict(_OTHERS, access.reads, access.writes, place - 1) + 1
+            loads[place].append(access)
+        else:
+            history.note(_OTHERS, access.reads, access.writes, len(others))
+            others.append(access)
+    out = loads[0]
+    for access, behind in zip(others, loads[1:], strict=False):
+        out += [access, *behind]
     return out
-
-
-def _stops(access: Access, other: Access) -> bool:
-    return stage_of(other.insn) is Stage.LOAD or conflict(access, other)
