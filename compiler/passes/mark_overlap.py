@@ -83,7 +83,7 @@ class _History:
         return False
 
     def _youngest(self, unit: type, access: Access) -> int:
-        """The youngest conflicting instruction of another unit; before `_begin` if there is none."""
+        """The youngest conflicting instruction of another unit; before `_begin`: there is none."""
         met = self._begin - 1
         for other in _UNITS:
             if other is not unit:
