@@ -166,13 +166,15 @@ def difference(a: Expr, b: Expr) -> int | None:
 
 def evaluate(expr: Expr, values: Mapping[Var, int]) -> int:
     """The value of an index expression whose variables are all known."""
+    # Those that indices are made of first: they are evaluated in every round of every loop.
+    if isinstance(expr, Var) and expr in values:
+        return values[expr]
+    if isinstance(expr, Const):
+        return int(expr.value)
+    if isinstance(expr, Binary) and expr.op in INTEGER_OPS:
+        result = INTEGER_OPS[expr.op](evaluate(expr.a, values), evaluate(expr.b, values))
+        return wrap(result, expr.dtype)
     match expr:
-        case Const(value):
-            return int(value)
-        case Var() if expr in values:
-            return values[expr]
-        case Binary(op, a, b) if op in INTEGER_OPS:
-            return wrap(INTEGER_OPS[op](evaluate(a, values), evaluate(b, values)), expr.dtype)
         case Compare(op, a, b):
             return int(COMPARE[op](evaluate(a, values), evaluate(b, values)))
         case Both(a, b):

@@ -365,27 +365,30 @@ def call(name: str, *args: Expr, dtype: str = "int32", **attrs: int) -> Expr:
 
 def children(expr: Expr) -> tuple[Expr, ...]:
     """Direct operands."""
-    match expr:
-        case Const() | Var():
-            return ()
-        case Binary(_, a, b) | Compare(_, a, b) | Both(a, b):
-            return (a, b)
-        case Select(c, t, o):
-            return (c, t, o)
-        case Cast(_, v):
-            return (v,)
-        case Read(_, indices):
-            return indices
-        case Reduce(_, body, _, _):
-            return (body,)
-        case Call(_, args):
-            return args
-    raise TypeError(f"no expression: {expr!r}")
+    try:
+        return _CHILDREN[type(expr)](expr)
+    except KeyError:
+        raise TypeError(f"no expression: {expr!r}") from None
+
+
+# A table, not a chain of cases: every pass asks for the operands of every node.
+_CHILDREN: Mapping[type[Expr], Callable[[Any], tuple[Expr, ...]]] = {
+    Const: lambda e: (),
+    Var: lambda e: (),
+    Binary: lambda e: (e.a, e.b),
+    Compare: lambda e: (e.a, e.b),
+    Both: lambda e: (e.a, e.b),
+    Select: lambda e: (e.cond, e.then, e.other),
+    Cast: lambda e: (e.value,),
+    Read: lambda e: e.indices,
+    Reduce: lambda e: (e.body,),
+    Call: lambda e: e.args,
+}
 
 
 def rebuild(expr: Expr, parts: Sequence[Expr]) -> Expr:
     """`expr` with other operands; itself when they are the same objects."""
-    if all(new is old for new, old in zip(parts, children(expr), strict=True)):
+    if tuple(parts) == children(expr):  # expressions are equal if they are the same object
         return expr
     match expr:
         case Binary(op, _, _):
@@ -423,9 +426,11 @@ def substitute(expr: Expr, values: Mapping[Var, Expr]) -> Expr:
 
 def walk(expr: Expr) -> Iterator[Expr]:
     """All nodes, operands after their users."""
-    yield expr
-    for part in children(expr):
-        yield from walk(part)
+    left = [expr]
+    while left:
+        node = left.pop()
+        yield node
+        left += children(node)[::-1]
 
 
 def reads(expr: Expr) -> Iterator[Read]:

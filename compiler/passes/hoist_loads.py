@@ -14,6 +14,8 @@ from compiler.passes.last_touches import LastTouches
 from vta_hw.spec.isa import Stage, stage_of
 
 _OTHERS = "other stages"
+_MEMORIES = ("dram", "inp", "wgt")
+"""What the load stage touches."""
 
 
 def hoist_loads(stream: Sequence[Access], sizes: Mapping[str, int]) -> list[Access]:
@@ -22,7 +24,7 @@ def hoist_loads(stream: Sequence[Access], sizes: Mapping[str, int]) -> list[Acce
     others: list[Access] = []
     # The loads behind that many of the others.
     loads: list[list[Access]] = [[] for _ in range(len(stream) + 1)]
-    history = LastTouches(sizes)
+    history = LastTouches({name: size for name, size in sizes.items() if name in _MEMORIES})
     place = 0
     for access in stream:
         if stage_of(access.insn) is Stage.LOAD:

@@ -36,7 +36,8 @@ _QUEUE = {
     (Stage.STORE, Stage.COMPUTE): TokenQueue.STORE_TO_COMPUTE,
 }
 NO_INSTRUCTION = -1
-_STAGES = tuple(Stage)
+_OTHERS = {stage: tuple(other for other in Stage if other is not stage) for stage in Stage}
+_OPPOSITE = {Stage.LOAD: Stage.STORE, Stage.STORE: Stage.LOAD}
 # (stage, "push" or "pop", counter) -> the flag for it
 _FLAGS = {
     (stage, flag.split("_")[0], queue): flag
@@ -108,7 +109,7 @@ def _with_waits(stream: Sequence[Access], sizes: dict[str, int]) -> list[_Item]:
         stage = stage_of(access.insn)
         item = _Item(access.insn, stage, access.origin)
         waits = _conflicts(history, items, access, stage)
-        opposite = {Stage.LOAD: Stage.STORE, Stage.STORE: Stage.LOAD}.get(stage)
+        opposite = _OPPOSITE.get(stage)
         if opposite in waits:
             far = waits.pop(opposite)
             middle = _between(far, waits.get(Stage.COMPUTE), last.get(Stage.COMPUTE))
@@ -133,11 +134,10 @@ def _conflicts(
 ) -> dict[Stage, _Item]:
     """The newest conflicting instruction of every other stage."""
     found: dict[Stage, _Item] = {}
-    for other in _STAGES:
-        if other is not stage:
-            order = history.conflict(other, access.reads, access.writes, -1)
-            if order >= 0:
-                found[other] = items[order]
+    for other in _OTHERS[stage]:
+        order = history.conflict(other, access.reads, access.writes, -1)
+        if order >= 0:
+            found[other] = items[order]
     return found
 
 

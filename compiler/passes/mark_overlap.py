@@ -45,7 +45,9 @@ def mark_overlap(
     for number, place in enumerate(places):
         insn = out[place]
         assert isinstance(insn, Gemm | Alu | Load)
-        out[place] = altered(insn, overlap=number not in history.without)
+        hint = number not in history.without
+        if insn.overlap != hint:
+            out[place] = altered(insn, overlap=hint)
     return out
 
 

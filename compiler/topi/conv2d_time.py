@@ -27,6 +27,7 @@ _BETWEEN = 5
 """Cycles between the products of one instruction and those of the next."""
 _END = 40
 """Cycles before the first request and after the last response."""
+_LATER = float("inf")
 _STEPS_MOST = 300
 """Steps that are gone through one by one, about."""
 
@@ -150,6 +151,7 @@ class _Pipeline:
         work = work_of(tiles, s, config)
         self.kept, self.threads = t.kept, range(t.threads)
         self.cost = {f.name: float(getattr(work, f.name)[0]) for f in fields(work)}
+        self.products = self.cost["products"]
         self.steps = [int(work.k_steps[0]), int(work.window_steps[0])]
         self.places, self.blocks = int(work.places[0]), int(work.blocks[0])
         self.latency = config.dram_latency
@@ -178,15 +180,17 @@ class _Pipeline:
 
     def _loaded(self, *whats: str) -> None:
         """Load all threads' weights, inputs, or both: what a thread needs comes together."""
+        load, bus = self.load, self.bus
+        kinds = [(self.streams[what], self.cost[what], self.there[what]) for what in whats]
         for thread in self.threads:
-            for what in whats:
-                stream = self.streams[what]
+            for stream, cost, there in kinds:
                 free = stream.free
-                self.load = max(self.load, free + _REACT if free else 0.0)
-                self.bus = max(self.bus, self.load + self.latency) + self.cost[what]
-                self.there[what][thread] = self.bus
+                if free:
+                    load = max(load, free + _REACT)
+                there[thread] = bus = max(bus, load + self.latency) + cost
                 # In use until it is known better.
-                stream.use(float("inf"))
+                stream.use(_LATER)
+        self.load, self.bus = load, bus
 
     def _round(self, number: int) -> float:
         """A tile of every thread; the cycle in which the last one is stored."""
@@ -212,7 +216,7 @@ class _Pipeline:
             for _ in range(parts):
                 if self.kept != WEIGHTS and not (self.kept == NOTHING and parts == 1):
                     self._loaded(WEIGHTS)
-                ended = [self._multiplied(thread, ready) for thread in self.threads]
+                ended = self._multiplied(ready)
                 if self.kept != WEIGHTS:
                     self._used(WEIGHTS, ended)
             if self.kept != INPUTS:
@@ -235,10 +239,13 @@ class _Pipeline:
         self.gemm = max(self.gemm, free + _REACT) + self.cost["zero"] + _BETWEEN
         return self.gemm
 
-    def _multiplied(self, thread: int, ready: list[float]) -> float:
-        data = max(there[thread] for there in self.there.values())
-        self.gemm = max(self.gemm, data + _REACT, ready[thread]) + self.cost["products"]
-        return self.gemm
+    def _multiplied(self, ready: list[float]) -> list[float]:
+        """When a step's products of each thread end."""
+        ended = []
+        for inputs, weights, zeroed in zip(*self.there.values(), ready, strict=True):
+            self.gemm = max(self.gemm, max(inputs, weights) + _REACT, zeroed) + self.products
+            ended.append(self.gemm)
+        return ended
 
     def _finished(self, ended: float, number: int) -> None:
         """Requantise and store a tile."""
