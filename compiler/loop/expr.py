@@ -123,7 +123,10 @@ class Binary(Expr):
 
     @property
     def dtype(self) -> str:
-        return self.a.dtype
+        first = self.a
+        while isinstance(first, Binary):  # sums are long chains
+            first = first.a
+        return first.dtype
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,19 +282,23 @@ def binary(op: str, a: ExprLike, b: ExprLike) -> Expr:
     """An arithmetic node, folded where constants allow."""
     if not isinstance(a, Expr):
         a = as_expr(a, b.dtype if isinstance(b, Expr) else INDEX)
-    b = as_expr(b, a.dtype)
-    if a.dtype != b.dtype:
-        raise TypeError(f"operands of {op!r} must have one dtype, not {a.dtype} and {b.dtype}")
-    if isinstance(a, Const) and isinstance(b, Const) and _is_int(a.dtype) and op in INTEGER_OPS:
-        return Const(wrap(INTEGER_OPS[op](a.value, b.value), a.dtype), a.dtype)
-    if isinstance(b, Const) and _is_int(a.dtype):
+    dtype = a.dtype
+    if not isinstance(b, Expr):
+        b = as_expr(b, dtype)
+    if dtype != b.dtype:
+        raise TypeError(f"operands of {op!r} must have one dtype, not {dtype} and {b.dtype}")
+    if not (isinstance(a, Const) or isinstance(b, Const)) or not _is_int(dtype):
+        return Binary(op, a, b)
+    if isinstance(a, Const) and isinstance(b, Const) and op in INTEGER_OPS:
+        return Const(wrap(INTEGER_OPS[op](a.value, b.value), dtype), dtype)
+    if isinstance(b, Const):
         if b.value == 0 and op in ("+", "-", ">>", "<<"):
             return a
         if b.value == 1 and op in ("*", "//"):
             return a
         if (b.value == 0 and op == "*") or (b.value == 1 and op == "%"):
-            return Const(0, a.dtype)
-    if isinstance(a, Const) and _is_int(a.dtype):
+            return Const(0, dtype)
+    if isinstance(a, Const):
         if a.value == 0 and op == "+":
             return b
         if a.value == 1 and op == "*":

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from compiler.errors import LoweringError
 from compiler.loop.arith import Affine, affine, evaluate, simplify
-from compiler.loop.expr import Const, Expr, Var, free_vars
+from compiler.loop.expr import Expr, Var, free_vars
 from compiler.loop.nodes import (
     Access,
     Alloc,
@@ -73,6 +73,7 @@ class _Emitter:
         self.nests: dict[Hashable, _Nest] = {}
         self.folded: dict[Hashable, dict[tuple[int, ...], list[Folded]]] = {}
         self.transfers: dict[Copy, _Transfer] = {}
+        self.forms: dict[Expr, Affine] = {}
 
     def visit(self, stmt: Stmt) -> None:
         """Emit everything that `stmt` does, outer loops run out."""
@@ -106,7 +107,7 @@ class _Emitter:
         known = self.transfers.get(copy)
         if known is None:
             dst_forms, src_forms = (
-                tuple(self._known(affine(simplify(begin))) for begin in region.begin)
+                tuple(self._known(self._form(begin)) for begin in region.begin)
                 for region in (copy.dst, copy.src)
             )
             known = self.transfers[copy] = _Transfer(dst_forms, src_forms, {})
@@ -181,7 +182,7 @@ class _Emitter:
             accesses = [core.dst, core.dst]
         if len(accesses) > 3:  # REQ: three consecutive elements, addressed by the first
             accesses = accesses[:2]
-        indices = [affine(simplify(self._element(access))) for access in accesses]
+        indices = [self._element(access) for access in accesses]
         steps = tuple(
             Loop(loop.extent, tuple(index.coefficient(loop.var) for index in indices))
             for loop in loops
@@ -191,13 +192,19 @@ class _Emitter:
         folded = self.folded.setdefault((core.op, core.attrs, steps), {})
         return _Nest(begin, steps, folded)
 
-    def _element(self, access: Access) -> Expr:
+    def _element(self, access: Access) -> Affine:
         """The index of an element in its memory."""
         place = self.places[access.buffer]
-        flat: Expr = Const(place.first)
+        flat = Affine((), place.first)
         for index, step in zip(access.indices, place.steps(access.buffer), strict=True):
-            flat = flat + index * step
+            flat = flat.plus(self._form(index), step)
         return flat
+
+    def _form(self, index: Expr) -> Affine:
+        """The affine form of an index; pieces of a nest have most in common."""
+        if index not in self.forms:
+            self.forms[index] = affine(simplify(index))
+        return self.forms[index]
 
     def _known(self, form: Affine) -> Affine:
         """The form, if nothing in it but outer loops' variables has to be known for its value."""
