@@ -22,18 +22,18 @@ def hoist_loads(stream: Sequence[Access], sizes: Mapping[str, int]) -> list[Acce
     """The instructions with each load of the load stage moved up to the one before it, or up to
     an instruction that it conflicts with. `sizes` as for `insert_tokens`."""
     others: list[Access] = []
-    # The loads behind that many of the others.
-    loads: list[list[Access]] = [[] for _ in range(len(stream) + 1)]
+    loads: dict[int, list[Access]] = {}  # by the number of others that they stay behind
     history = LastTouches({name: size for name, size in sizes.items() if name in _MEMORIES})
     place = 0
     for access in stream:
         if stage_of(access.insn) is Stage.LOAD:
             place = history.conflict(_OTHERS, access.reads, access.writes, place - 1) + 1
-            loads[place].append(access)
+            loads.setdefault(place, []).append(access)
         else:
             history.note(_OTHERS, access.reads, access.writes, len(others))
             others.append(access)
-    out = loads[0]
-    for access, behind in zip(others, loads[1:], strict=False):
-        out += [access, *behind]
+    out = loads.get(0, [])
+    for number, access in enumerate(others, 1):
+        out.append(access)
+        out += loads.get(number, ())
     return out

@@ -102,7 +102,8 @@ def insert_tokens(
 
 def _with_waits(stream: Sequence[Access], sizes: dict[str, int]) -> list[_Item]:
     """Instructions and what each must wait for; load <-> store waits routed through compute."""
-    history = LastTouches(sizes)
+    # Micro-ops are loaded and used by one stage: nobody else waits for them.
+    history = LastTouches({name: size for name, size in sizes.items() if name != "uop"})
     items: list[_Item] = []
     last: dict[Stage, _Item] = {}
     for access in stream:

@@ -31,7 +31,8 @@ def interleave_tails(
     if not config.has("overlap"):
         return list(stream)
     stream = _hoist_operands(stream)
-    left = _pieces_left(stream)
+    products = [is_product(access) for access in stream]
+    left = _pieces_left(stream, products)
     out: list[Access] = []
     tail = _Tail(sizes)
     follows = False  # a tail that follows no products would only be delayed
@@ -40,7 +41,7 @@ def interleave_tails(
             tail.add(access)
             continue
         meets = tail.meets(access)
-        if is_product(access):
+        if products[place]:
             count = len(tail.left) if meets else _share(tail.left, left[place])
             out += tail.take(count)
         elif meets and not isinstance(access.insn, Load):
@@ -49,7 +50,7 @@ def interleave_tails(
         elif meets:
             out += tail.take(len(tail.left))
             follows = False
-        follows = follows or is_product(access)
+        follows = follows or products[place]
         out.append(access)
     return out + tail.left
 
@@ -88,11 +89,11 @@ def is_product(access: Access) -> bool:
     return isinstance(access.insn, Gemm) and not access.insn.reset
 
 
-def _pieces_left(stream: Sequence[Access]) -> list[int]:
+def _pieces_left(stream: Sequence[Access], products: Sequence[bool]) -> list[int]:
     """How many products there are from each place to the next ALU operation."""
     left, count = [0] * len(stream), 0
     for place in range(len(stream) - 1, -1, -1):
-        if is_product(stream[place]):
+        if products[place]:
             count += 1
         elif isinstance(stream[place].insn, Alu):
             count = 0
