@@ -9,6 +9,7 @@ single cycles of the control, and of many tiles it takes some for all.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -125,41 +126,43 @@ def estimated_cycles(t: Tiles, s: ConvShape, config: VtaConfig) -> FloatArray:
     return rounds * t.threads * each + w.inputs + w.weights + tail
 
 
-def modelled_cycles(t: ConvTiling, s: ConvShape, config: VtaConfig) -> float:
-    """Cycles of the whole layer, alone on the machine."""
-    return _Pipeline(t, s, config).cycles()
+def modelled_cycles(tiles: Tiles, s: ConvShape, config: VtaConfig) -> list[float]:
+    """Cycles of the whole layer with each tiling, alone on the machine."""
+    work = work_of(tiles, s, config)
+    columns = [getattr(work, item.name).tolist() for item in fields(work)]
+    names = [item.name for item in fields(work)]
+    beside = _is_beside(tiles, config).tolist()
+    return [
+        _Pipeline(tiling, dict(zip(names, costs, strict=True)), is_beside, config).cycles()
+        for tiling, costs, is_beside in zip(
+            tiles.tilings(s), zip(*columns, strict=True), beside, strict=True
+        )
+    ]
 
 
-class _Stream:
-    """Buffers of one kind, used in turn: when the one that comes next is free."""
+def _buffers(copies: int) -> deque[float]:
+    """When buffers of one kind, used in turn, are free: first the one that comes next.
 
-    def __init__(self, copies: int) -> None:
-        self.ends = deque([0.0] * copies, maxlen=copies)
-
-    @property
-    def free(self) -> float:
-        return self.ends[0]
-
-    def use(self, until: float) -> None:
-        """The next buffer is in use until then."""
-        self.ends.append(until)
+    To append until when it is in use takes it away.
+    """
+    return deque([0.0] * copies, maxlen=copies)
 
 
 class _Pipeline:
-    def __init__(self, t: ConvTiling, s: ConvShape, config: VtaConfig) -> None:
-        tiles = Tiles.of([t], s)
-        work = work_of(tiles, s, config)
+    def __init__(
+        self, t: ConvTiling, cost: Mapping[str, float], beside: bool, config: VtaConfig
+    ) -> None:
         self.kept, self.threads = t.kept, range(t.threads)
-        self.cost = {f.name: float(getattr(work, f.name)[0]) for f in fields(work)}
-        self.products = self.cost["products"]
-        self.steps = [int(work.k_steps[0]), int(work.window_steps[0])]
-        self.places, self.blocks = int(work.places[0]), int(work.blocks[0])
+        self.cost = cost  # as in `Work`
+        self.products = cost["products"]
+        self.steps = [int(cost["k_steps"]), int(cost["window_steps"])]
+        self.places, self.blocks = int(cost["places"]), int(cost["blocks"])
         self.latency = config.dram_latency
         self.overlap = config.has("overlap")
-        self.beside = bool(_is_beside(tiles, config)[0])
+        self.beside = beside
         self.bus = self.load = self.gemm = self.alu = self.store = 0.0
         halves = (t.inp_halves, t.wgt_halves, t.acc_halves)
-        inputs, weights, self.acc = (_Stream(t.threads * count) for count in halves)
+        inputs, weights, self.acc = (_buffers(t.threads * count) for count in halves)
         self.streams = {INPUTS: inputs, WEIGHTS: weights}
         self.there = {INPUTS: [0.0] * t.threads, WEIGHTS: [0.0] * t.threads}
 
@@ -183,13 +186,13 @@ class _Pipeline:
         load, bus = self.load, self.bus
         kinds = [(self.streams[what], self.cost[what], self.there[what]) for what in whats]
         for thread in self.threads:
-            for stream, cost, there in kinds:
-                free = stream.free
+            for ends, cost, there in kinds:
+                free = ends[0]
                 if free:
                     load = max(load, free + _REACT)
                 there[thread] = bus = max(bus, load + self.latency) + cost
                 # In use until it is known better.
-                stream.use(_LATER)
+                ends.append(_LATER)
         self.load, self.bus = load, bus
 
     def _round(self, number: int) -> float:
@@ -229,11 +232,11 @@ class _Pipeline:
 
     def _used(self, what: str, ended: list[float]) -> None:
         for position, end in enumerate(ended):
-            self.streams[what].ends[position - len(ended)] = end
+            self.streams[what][position - len(ended)] = end
 
     def _zeroed(self) -> float:
         """When the accumulators of the next tile are zero."""
-        free = self.acc.free
+        free = self.acc[0]
         if self.overlap:
             return free + _REACT + self.cost["zero"] if free else 0.0
         self.gemm = max(self.gemm, free + _REACT) + self.cost["zero"] + _BETWEEN
@@ -260,4 +263,4 @@ class _Pipeline:
             self.gemm = start + cost["requant"]
         self.alu = start + cost["requant"]
         self.store = max(self.store, self.alu + _REACT) + cost["store"]
-        self.acc.use(self.store + self.latency)
+        self.acc.append(self.store + self.latency)
