@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,8 +20,8 @@ from compiler.passes.verify_tokens import verify_tokens
 from compiler.passes.zero_by_loads import hoist_zeroing, zero_by_loads
 from vta_hw.spec.asm import disassemble_program, format_insn
 from vta_hw.spec.config import MemType, VtaConfig
-from vta_hw.spec.footprint import Footprint, footprint
-from vta_hw.spec.isa import Alu, Gemm, Instruction, Load, Store
+from vta_hw.spec.footprint import Touch, footprint
+from vta_hw.spec.isa import Alu, Gemm, Instruction, Load, Store, altered
 from vta_hw.spec.program import Program, Relocation, Symbol
 
 
@@ -51,7 +51,7 @@ def emit_region(
 ) -> Program:
     """One instruction stream for all kernels, in order. `tensors` are keyed by buffer name."""
     config = context.config
-    tasks = [replace(t, loc=f"{k.label}: {t.loc}") for k in kernels for t in k.tasks]
+    tasks = [t.with_loc(f"{k.label}: {t.loc}") for k in kernels for t in k.tasks]
     for step, work in (("split_products", split_products), ("zero_by_loads", zero_by_loads)):
         with context.step(step):
             tasks = work(tasks, config)
@@ -72,10 +72,10 @@ def emit_region(
         }
         sizes["dram"] = -(-arena // _unit(config)) + 1
     with context.step("interleave_tails"):
-        ordered = hoist_zeroing(interleave_tails(stream, config), config)
+        ordered = hoist_zeroing(interleave_tails(stream, sizes, config), config)
     _dump_stream(context, name, "interleave_tails", [access.insn for access in ordered])
     with context.step("hoist_loads"):
-        ordered = hoist_loads(ordered)
+        ordered = hoist_loads(ordered, sizes)
     _dump_stream(context, name, "hoist_loads", [access.insn for access in ordered])
     with context.step("insert_tokens"):
         instructions, origins = insert_tokens(ordered, sizes)
@@ -144,29 +144,39 @@ def _footprints(
     """What each instruction touches; constants are never written and so left out of DRAM."""
     uop_memory = np.zeros(config.depth(MemType.UOP), np.uint32)
     # Rounds of loops repeat their instructions, in the same places.
-    known: dict[Hashable, Footprint] = {}
+    known: dict[Hashable, tuple[tuple[Touch, ...], tuple[Touch, ...]]] = {}
+    none = np.zeros(0, np.uint32)
     out = []
     for index, task in enumerate(tasks):
         insn = task.insn
         start: int | None = None
         if task.operand is not None and task.operand.name in tensors:
             start = tensors[task.operand.name].offset
-        uops = np.zeros(0, np.uint32)
+        uops = none
         if isinstance(insn, Load) and insn.memory_type == MemType.UOP:
             end = insn.sram_base + insn.x_size
             uop_memory[insn.sram_base : end] = words[insn.dram_base : insn.dram_base + insn.x_size]
         if isinstance(insn, Gemm | Alu):
             uops = uop_memory[insn.uop_bgn : insn.uop_end]
-        key = (insn, uops.tobytes())
-        if key not in known:
-            known[key] = footprint(insn, uops.copy(), config)
-        touched = known[key]
-        reads, writes = list(touched.reads), list(touched.writes)
-        if touched.rows is not None and start is not None:
-            moved = writes if isinstance(insn, Store) else reads
-            moved.append(touched.rows.units(start, _unit(config)))
-        out.append(Access(insn, tuple(reads), tuple(writes), index))
+        key = (insn, uops.tobytes(), start)
+        touches = known.get(key)
+        if touches is None:
+            touches = known[key] = _touches(insn, uops, start, config)
+        out.append(Access(insn, *touches, index))
     return out
+
+
+def _touches(
+    insn: Instruction, uops: np.ndarray, start: int | None, config: VtaConfig
+) -> tuple[tuple[Touch, ...], tuple[Touch, ...]]:
+    """Reads and writes, those of DRAM if its tensor's place `start` is given."""
+    touched = footprint(insn, uops, config)
+    if touched.rows is None or start is None:
+        return touched.reads, touched.writes
+    moved = touched.rows.units(start, _unit(config))
+    if isinstance(insn, Store):
+        return touched.reads, (*touched.writes, moved)
+    return (*touched.reads, moved), touched.writes
 
 
 def _program(
@@ -192,7 +202,7 @@ def _program(
             else:
                 symbol = pool[0]
                 size = config.elem_bytes(MemType(insn.memory_type))
-                insn = replace(insn, dram_base=insn.dram_base + pool[1][operand] // size)
+                insn = altered(insn, dram_base=insn.dram_base + pool[1][operand] // size)
             relocations.append(Relocation(len(out), symbol))
         out.append(insn)
     return Program(config, tuple(out), symbols, tuple(relocations), tuple(texts), tuple(source_of))

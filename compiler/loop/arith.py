@@ -39,6 +39,14 @@ class Affine:
         """The form with some variables set to zero."""
         return Affine(tuple((t, c) for t, c in self.terms if t not in drop), self.constant)
 
+    def plus(self, other: Affine, scale: int) -> Affine:
+        """The sum with `scale` times another form."""
+        terms = dict(self.terms)
+        for term, coefficient in other.terms:
+            terms[term] = terms.get(term, 0) + scale * coefficient
+        kept = tuple((t, c) for t, c in terms.items() if c)
+        return Affine(kept, self.constant + scale * other.constant)
+
     def to_expr(self) -> Expr:
         """Back to an expression, terms in order of first appearance."""
         out: Expr = Const(0)
@@ -49,34 +57,29 @@ class Affine:
 
 def affine(expr: Expr) -> Affine:
     """The affine form of an index expression; non-affine parts become opaque terms."""
-    terms: list[list[object]] = []
-
-    def add(part: Expr, scale: int) -> int:
-        match part:
-            case Const(value):
-                return int(value) * scale
-            case Binary("+", a, b):
-                return add(a, scale) + add(b, scale)
-            case Binary("-", a, b):
-                return add(a, scale) + add(b, -scale)
-            case Binary("*", a, Const(value)) | Binary("*", Const(value), a):
-                return add(a, scale * int(value))
-        for entry in terms:
-            if entry[0] is part or _same_opaque(entry[0], part):
-                entry[1] += scale  # type: ignore[operator]
-                return 0
-        terms.append([part, scale])
-        return 0
-
-    constant = add(expr, 1)
-    kept = tuple((t, c) for t, c in terms if c != 0)
-    return Affine(kept, constant)  # type: ignore[arg-type]
+    terms: dict[Expr, int] = {}
+    constant = _add(expr, 1, terms)
+    return Affine(tuple((t, c) for t, c in terms.items() if c != 0), constant)
 
 
-def _same_opaque(a: object, b: Expr) -> bool:
-    if isinstance(a, Var) or isinstance(b, Var) or not isinstance(a, Expr):
-        return False
-    return same(a, b)
+def _add(part: Expr, scale: int, terms: dict[Expr, int]) -> int:
+    """Add `scale` times an expression to `terms`; what is constant in it is returned."""
+    if isinstance(part, Const):
+        return int(part.value) * scale
+    if isinstance(part, Binary):
+        op, a, b = part.op, part.a, part.b
+        if op == "+":
+            return _add(a, scale, terms) + _add(b, scale, terms)
+        if op == "-":
+            return _add(a, scale, terms) + _add(b, -scale, terms)
+        if op == "*" and isinstance(b, Const):
+            return _add(a, scale * int(b.value), terms)
+        if op == "*" and isinstance(a, Const):
+            return _add(b, scale * int(a.value), terms)
+    if not isinstance(part, Var) and part not in terms:
+        part = next((t for t in terms if not isinstance(t, Var) and same(t, part)), part)
+    terms[part] = terms.get(part, 0) + scale
+    return 0
 
 
 def _is_index(expr: Expr) -> bool:
@@ -95,11 +98,13 @@ def simplify(expr: Expr, ranges: Mapping[Var, int] | None = None) -> Expr:
     """Canonical index arithmetic throughout; `ranges` (extent per variable) decides comparisons."""
     ranges = ranges or {}
     if isinstance(expr, Binary) and expr.op in ("+", "-", "*") and _is_index(expr):
+        form = affine(expr)
+        if all(isinstance(t, Var) for t, _ in form.terms):
+            return form.to_expr()
         parts = tuple(
-            (simplify(t, ranges) if not isinstance(t, Var) else t, c) for t, c in affine(expr).terms
+            (simplify(t, ranges) if not isinstance(t, Var) else t, c) for t, c in form.terms
         )
-        inner = Affine(parts, affine(expr).constant)
-        return affine(inner.to_expr()).to_expr()
+        return affine(Affine(parts, form.constant).to_expr()).to_expr()
     new = rebuild(expr, [simplify(part, ranges) for part in children(expr)])
     if isinstance(new, Compare):
         return _decide(new, ranges)
@@ -166,13 +171,15 @@ def difference(a: Expr, b: Expr) -> int | None:
 
 def evaluate(expr: Expr, values: Mapping[Var, int]) -> int:
     """The value of an index expression whose variables are all known."""
+    # Those that indices are made of first: they are evaluated in every round of every loop.
+    if isinstance(expr, Var) and expr in values:
+        return values[expr]
+    if isinstance(expr, Const):
+        return int(expr.value)
+    if isinstance(expr, Binary) and expr.op in INTEGER_OPS:
+        result = INTEGER_OPS[expr.op](evaluate(expr.a, values), evaluate(expr.b, values))
+        return wrap(result, expr.dtype)
     match expr:
-        case Const(value):
-            return int(value)
-        case Var() if expr in values:
-            return values[expr]
-        case Binary(op, a, b) if op in INTEGER_OPS:
-            return wrap(INTEGER_OPS[op](evaluate(a, values), evaluate(b, values)), expr.dtype)
         case Compare(op, a, b):
             return int(COMPARE[op](evaluate(a, values), evaluate(b, values)))
         case Both(a, b):

@@ -123,7 +123,10 @@ class Binary(Expr):
 
     @property
     def dtype(self) -> str:
-        return self.a.dtype
+        first = self.a
+        while isinstance(first, Binary):  # sums are long chains
+            first = first.a
+        return first.dtype
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,19 +282,23 @@ def binary(op: str, a: ExprLike, b: ExprLike) -> Expr:
     """An arithmetic node, folded where constants allow."""
     if not isinstance(a, Expr):
         a = as_expr(a, b.dtype if isinstance(b, Expr) else INDEX)
-    b = as_expr(b, a.dtype)
-    if a.dtype != b.dtype:
-        raise TypeError(f"operands of {op!r} must have one dtype, not {a.dtype} and {b.dtype}")
-    if isinstance(a, Const) and isinstance(b, Const) and _is_int(a.dtype) and op in INTEGER_OPS:
-        return Const(wrap(INTEGER_OPS[op](a.value, b.value), a.dtype), a.dtype)
-    if isinstance(b, Const) and _is_int(a.dtype):
+    dtype = a.dtype
+    if not isinstance(b, Expr):
+        b = as_expr(b, dtype)
+    if dtype != b.dtype:
+        raise TypeError(f"operands of {op!r} must have one dtype, not {dtype} and {b.dtype}")
+    if not (isinstance(a, Const) or isinstance(b, Const)) or not _is_int(dtype):
+        return Binary(op, a, b)
+    if isinstance(a, Const) and isinstance(b, Const) and op in INTEGER_OPS:
+        return Const(wrap(INTEGER_OPS[op](a.value, b.value), dtype), dtype)
+    if isinstance(b, Const):
         if b.value == 0 and op in ("+", "-", ">>", "<<"):
             return a
         if b.value == 1 and op in ("*", "//"):
             return a
         if (b.value == 0 and op == "*") or (b.value == 1 and op == "%"):
-            return Const(0, a.dtype)
-    if isinstance(a, Const) and _is_int(a.dtype):
+            return Const(0, dtype)
+    if isinstance(a, Const):
         if a.value == 0 and op == "+":
             return b
         if a.value == 1 and op == "*":
@@ -365,27 +372,30 @@ def call(name: str, *args: Expr, dtype: str = "int32", **attrs: int) -> Expr:
 
 def children(expr: Expr) -> tuple[Expr, ...]:
     """Direct operands."""
-    match expr:
-        case Const() | Var():
-            return ()
-        case Binary(_, a, b) | Compare(_, a, b) | Both(a, b):
-            return (a, b)
-        case Select(c, t, o):
-            return (c, t, o)
-        case Cast(_, v):
-            return (v,)
-        case Read(_, indices):
-            return indices
-        case Reduce(_, body, _, _):
-            return (body,)
-        case Call(_, args):
-            return args
-    raise TypeError(f"no expression: {expr!r}")
+    try:
+        return _CHILDREN[type(expr)](expr)
+    except KeyError:
+        raise TypeError(f"no expression: {expr!r}") from None
+
+
+# A table, not a chain of cases: every pass asks for the operands of every node.
+_CHILDREN: Mapping[type[Expr], Callable[[Any], tuple[Expr, ...]]] = {
+    Const: lambda e: (),
+    Var: lambda e: (),
+    Binary: lambda e: (e.a, e.b),
+    Compare: lambda e: (e.a, e.b),
+    Both: lambda e: (e.a, e.b),
+    Select: lambda e: (e.cond, e.then, e.other),
+    Cast: lambda e: (e.value,),
+    Read: lambda e: e.indices,
+    Reduce: lambda e: (e.body,),
+    Call: lambda e: e.args,
+}
 
 
 def rebuild(expr: Expr, parts: Sequence[Expr]) -> Expr:
     """`expr` with other operands; itself when they are the same objects."""
-    if all(new is old for new, old in zip(parts, children(expr), strict=True)):
+    if tuple(parts) == children(expr):  # expressions are equal if they are the same object
         return expr
     match expr:
         case Binary(op, _, _):
@@ -423,9 +433,11 @@ def substitute(expr: Expr, values: Mapping[Var, Expr]) -> Expr:
 
 def walk(expr: Expr) -> Iterator[Expr]:
     """All nodes, operands after their users."""
-    yield expr
-    for part in children(expr):
-        yield from walk(part)
+    left = [expr]
+    while left:
+        node = left.pop()
+        yield node
+        left += children(node)[::-1]
 
 
 def reads(expr: Expr) -> Iterator[Read]:

@@ -170,6 +170,18 @@ class Task(Stmt):
     operand: Buffer | None = None
     uops: tuple[int, ...] = ()
 
+    def with_insn(self, insn: Instruction, uops: tuple[int, ...] = ()) -> Task:
+        """The task with another instruction and its micro-ops."""
+        return Task(insn, self.operand, uops, loc=self.loc)
+
+    def with_operand(self, operand: Buffer) -> Task:
+        """The task with the buffer that its instruction addresses."""
+        return Task(self.insn, operand, self.uops, loc=self.loc)
+
+    def with_loc(self, loc: str) -> Task:
+        """The task as coming from elsewhere."""
+        return Task(self.insn, self.operand, self.uops, loc=loc)
+
 
 @dataclass(frozen=True, eq=False)
 class Func:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from compiler.errors import LoweringError
 from compiler.loop.arith import Affine, affine, evaluate, simplify
-from compiler.loop.expr import Const, Expr, Var, free_vars
+from compiler.loop.expr import Expr, Var, free_vars
 from compiler.loop.nodes import (
     Access,
     Alloc,
@@ -29,7 +29,7 @@ from compiler.loop.rewrite import nest_of
 from compiler.loop.scopes import Place
 from compiler.loop.units import ALU_IMM, UNITS
 from compiler.passes.fold_micro_ops import Folded, Loop, fold_micro_ops
-from compiler.passes.lower_copies import lower_copy
+from compiler.passes.lower_copies import Transfer
 from compiler.passes.split_pieces import Piece, deciding_vars, is_piecewise, split_pieces
 from vta_hw.spec.config import VtaConfig
 
@@ -42,11 +42,24 @@ def emit_tasks(func: Func, places: Mapping[Buffer, Place], config: VtaConfig) ->
 
 
 @dataclass(frozen=True)
-class _Operand:
-    """A flattened element index: constant, coefficients of outer variables, steps of nest loops."""
+class _Transfer:
+    """A copy and where it begins on both sides; `parts` are its clipped boxes by extent."""
 
-    form: Affine
-    steps: tuple[int, ...]
+    dst: tuple[Affine, ...]
+    src: tuple[Affine, ...]
+    parts: dict[tuple[int, ...], Transfer]
+
+
+@dataclass(frozen=True)
+class _Nest:
+    """A nest of steps: the element of each operand at its begin, and the loops in it.
+
+    `folded` are its instructions by those elements.
+    """
+
+    begin: tuple[Affine, ...]
+    loops: tuple[Loop, ...]
+    folded: dict[tuple[int, ...], list[Folded]]
 
 
 class _Emitter:
@@ -55,11 +68,12 @@ class _Emitter:
         self.config = config
         self.values: dict[Var, int] = {}
         self.tasks: list[Task] = []
-        self.operands: dict[Hashable, _Operand] = {}
         self.deciding: dict[Stmt, frozenset[Var] | None] = {}
         self.pieces: dict[Hashable, list[Piece]] = {}
-        self.folded: dict[Hashable, list[Folded]] = {}
-        self.begins: dict[Copy, tuple[list[Affine], list[Affine]]] = {}
+        self.nests: dict[Hashable, _Nest] = {}
+        self.folded: dict[Hashable, dict[tuple[int, ...], list[Folded]]] = {}
+        self.transfers: dict[Copy, _Transfer] = {}
+        self.forms: dict[Expr, Affine] = {}
 
     def visit(self, stmt: Stmt) -> None:
         """Emit everything that `stmt` does, outer loops run out."""
@@ -90,39 +104,40 @@ class _Emitter:
                 )
 
     def _copy(self, copy: Copy) -> None:
-        if copy not in self.begins:
-            self.begins[copy] = (
-                [affine(simplify(e)) for e in copy.dst.begin],
-                [affine(simplify(e)) for e in copy.src.begin],
+        known = self.transfers.get(copy)
+        if known is None:
+            dst_forms, src_forms = (
+                tuple(self._known(self._form(begin)) for begin in region.begin)
+                for region in (copy.dst, copy.src)
             )
-        forms = self.begins[copy]
-        side = copy.dst if copy.src.buffer.scope == "dram" else copy.src
-        dst, src = ([self._value(form) for form in begin] for begin in forms)
-        clipped = self._clipped(copy, dst, src) if copy.clips else copy
-        if clipped is None:
+            known = self.transfers[copy] = _Transfer(dst_forms, src_forms, {})
+        dst = [self._value(form) for form in known.dst]
+        src = [self._value(form) for form in known.src]
+        extent = self._clip(copy, dst, src) if copy.clips else copy.dst.extent
+        if extent is None:
             return
-        insns, operand = lower_copy(clipped, dst, src, self.places[side.buffer], self.config)
-        self.tasks.extend(Task(insn, operand, loc=copy.loc) for insn in insns)
+        part = known.parts.get(extent)
+        if part is None:
+            side = copy.dst if copy.src.buffer.scope == "dram" else copy.src
+            place = self.places[side.buffer]
+            part = Transfer(_clipped(copy, extent), place, self.config)
+            known.parts[extent] = part
+        for insn in part.instructions(dst, src):
+            self.tasks.append(Task(insn, part.operand, loc=copy.loc))
 
-    def _clipped(self, copy: Copy, dst: list[int], src: list[int]) -> Copy | None:
-        """The part of a box that is copied, or None; `dst` and `src` are moved to its begin."""
-        to, source = list(copy.dst.extent), list(copy.src.extent)
+    def _clip(self, copy: Copy, dst: list[int], src: list[int]) -> tuple[int, ...] | None:
+        """The extent of what is copied, or None; `dst` and `src` are moved to where it begins."""
+        extent = list(copy.dst.extent)
         for axis, low, high in copy.clips:
             first = max(0, evaluate(low, self.values))
-            to[axis] = min(copy.dst.extent[axis], evaluate(high, self.values)) - first
-            if to[axis] <= 0:
+            extent[axis] = min(copy.dst.extent[axis], evaluate(high, self.values)) - first
+            if extent[axis] <= 0:
                 return None
             dst[axis] += first
             for position, along in enumerate(copy.axes):
                 if along == axis:
                     src[position] += first
-                    source[position] = to[axis]
-        return replace(
-            copy,
-            dst=replace(copy.dst, extent=tuple(to)),
-            src=replace(copy.src, extent=tuple(source)),
-            clips=(),
-        )
+        return tuple(extent)
 
     def _steps(self, stmt: Stmt, loops: Sequence[For], core: Apply) -> None:
         if core.op not in UNITS:
@@ -147,47 +162,71 @@ class _Emitter:
         return self.pieces[key]
 
     def _linear_steps(self, loops: Sequence[For], core: Apply) -> None:
+        key = (core, *loops)
+        nest = self.nests.get(key)
+        if nest is None:
+            nest = self.nests[key] = self._nest(loops, core)
+        base = tuple([self._value(form) for form in nest.begin])
+        # Rounds of outer loops repeat what they do, in the same places.
+        folded = nest.folded.get(base)
+        if folded is None:
+            attrs = dict(core.attrs)
+            folded = fold_micro_ops(core.op, attrs, base, nest.loops, self.config, core.loc)
+            nest.folded[base] = folded
+        for part in folded:
+            self.tasks.append(Task(part.insn, None, part.uops, loc=core.loc))
+
+    def _nest(self, loops: Sequence[For], core: Apply) -> _Nest:
         accesses = [core.dst, *core.srcs]
         if core.op == ALU_IMM:  # portable encoding: src addresses what dst does
             accesses = [core.dst, core.dst]
-        operands = [self._operand(access, loops) for access in accesses[:3]]
-        base = [self._value(operand.form) for operand in operands]
-        nest = [
-            Loop(loop.extent, tuple(operand.steps[n] for operand in operands))
-            for n, loop in enumerate(loops)
-        ]
-        if len(core.srcs) > 2:  # REQ: three consecutive elements, addressed by the first
-            base = base[:2]
-            nest = [Loop(x.extent, x.steps[:2]) for x in nest]
-        # Rounds of outer loops repeat what they do, in the same places.
-        key = (core.op, core.attrs, tuple(base), tuple(nest))
-        if key not in self.folded:
-            attrs = dict(core.attrs)
-            self.folded[key] = fold_micro_ops(core.op, attrs, base, nest, self.config, core.loc)
-        self.tasks.extend(Task(f.insn, None, f.uops, loc=core.loc) for f in self.folded[key])
+        if len(accesses) > 3:  # REQ: three consecutive elements, addressed by the first
+            accesses = accesses[:2]
+        indices = [self._element(access) for access in accesses]
+        steps = tuple(
+            Loop(loop.extent, tuple(index.coefficient(loop.var) for index in indices))
+            for loop in loops
+        )
+        inner = {loop.var for loop in loops}
+        begin = tuple(self._known(index.without(inner)) for index in indices)
+        folded = self.folded.setdefault((core.op, core.attrs, steps), {})
+        return _Nest(begin, steps, folded)
 
-    def _operand(self, access: Access, loops: Sequence[For]) -> _Operand:
-        key = (access, *(loop.var for loop in loops))
-        if key not in self.operands:
-            self.operands[key] = self._linear(access, loops)
-        return self.operands[key]
-
-    def _linear(self, access: Access, loops: Sequence[For]) -> _Operand:
+    def _element(self, access: Access) -> Affine:
+        """The index of an element in its memory."""
         place = self.places[access.buffer]
-        flat: Expr = Const(place.first)
+        flat = Affine((), place.first)
         for index, step in zip(access.indices, place.steps(access.buffer), strict=True):
-            flat = flat + index * step
-        form = affine(simplify(flat))
-        steps = tuple(form.coefficient(loop.var) for loop in loops)
-        return _Operand(form.without({loop.var for loop in loops}), steps)
+            flat = flat.plus(self._form(index), step)
+        return flat
+
+    def _form(self, index: Expr) -> Affine:
+        """The affine form of an index; pieces of a nest have most in common."""
+        if index not in self.forms:
+            self.forms[index] = affine(simplify(index))
+        return self.forms[index]
+
+    def _known(self, form: Affine) -> Affine:
+        """The form, if nothing in it but outer loops' variables has to be known for its value."""
+        if any(free_vars(term) - self.values.keys() for term, _ in form.terms):
+            raise LoweringError(f"index {form.to_expr()} is not linear in the loop variables")
+        return form
 
     def _value(self, form: Affine) -> int:
         total = form.constant
         for term, coefficient in form.terms:
-            if isinstance(term, Var) and term in self.values:
+            if isinstance(term, Var):
                 total += coefficient * self.values[term]
-                continue
-            if free_vars(term) - self.values.keys():
-                raise LoweringError(f"index {form.to_expr()} is not linear in the loop variables")
-            total += coefficient * evaluate(term, self.values)
+            else:
+                total += coefficient * evaluate(term, self.values)
         return total
+
+
+def _clipped(copy: Copy, extent: tuple[int, ...]) -> Copy:
+    """The copy of a part of its box."""
+    source = list(copy.src.extent)
+    for position, axis in enumerate(copy.axes):
+        if axis is not None:
+            source[position] = extent[axis]
+    dst, src = replace(copy.dst, extent=extent), replace(copy.src, extent=tuple(source))
+    return replace(copy, dst=dst, src=src, clips=())

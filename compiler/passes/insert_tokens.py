@@ -13,13 +13,21 @@ program order, so the oldest unretired instruction can always go on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-import numpy as np
-
+from compiler.passes.last_touches import LastTouches
 from vta_hw.spec.config import MemType
 from vta_hw.spec.footprint import Touch, meet
-from vta_hw.spec.isa import TOKEN_FLAGS, Finish, Instruction, Load, Stage, TokenQueue, stage_of
+from vta_hw.spec.isa import (
+    TOKEN_FLAGS,
+    Finish,
+    Instruction,
+    Load,
+    Stage,
+    TokenQueue,
+    altered,
+    stage_of,
+)
 
 _QUEUE = {
     (Stage.LOAD, Stage.COMPUTE): TokenQueue.LOAD_TO_COMPUTE,
@@ -28,7 +36,14 @@ _QUEUE = {
     (Stage.STORE, Stage.COMPUTE): TokenQueue.STORE_TO_COMPUTE,
 }
 NO_INSTRUCTION = -1
-_STAGES = tuple(Stage)
+_OTHERS = {stage: tuple(other for other in Stage if other is not stage) for stage in Stage}
+_OPPOSITE = {Stage.LOAD: Stage.STORE, Stage.STORE: Stage.LOAD}
+# (stage, "push" or "pop", counter) -> the flag for it
+_FLAGS = {
+    (stage, flag.split("_")[0], queue): flag
+    for stage, flags in TOKEN_FLAGS.items()
+    for flag, queue in flags.items()
+}
 
 
 @dataclass(frozen=True)
@@ -46,8 +61,20 @@ class Access:
 
 def conflict(a: Access, b: Access) -> bool:
     """Whether two instructions touch a place that one of them writes: their order matters."""
-    pairs = ((a.writes, b.writes), (a.writes, b.reads), (a.reads, b.writes))
-    return any(meet(left, right) for ours, theirs in pairs for left in ours for right in theirs)
+    return (
+        _any_meet(a.writes, b.writes)
+        or _any_meet(a.writes, b.reads)
+        or _any_meet(a.reads, b.writes)
+    )
+
+
+def _any_meet(ours: Sequence[Touch], theirs: Sequence[Touch]) -> bool:
+    # Plain loops: asked many times for each instruction, a generator would take most of the time.
+    for left in ours:
+        for right in theirs:
+            if left.memory == right.memory and meet(left, right):
+                return True
+    return False
 
 
 @dataclass(eq=False)
@@ -57,6 +84,7 @@ class _Item:
     origin: int
     waits: dict[Stage, _Item] = field(default_factory=dict)
     order: int = -1
+    flags: set[str] = field(default_factory=set)
 
 
 def insert_tokens(
@@ -74,15 +102,15 @@ def insert_tokens(
 
 def _with_waits(stream: Sequence[Access], sizes: dict[str, int]) -> list[_Item]:
     """Instructions and what each must wait for; load <-> store waits routed through compute."""
-    history = _History(sizes)
+    # Micro-ops are loaded and used by one stage: nobody else waits for them.
+    history = LastTouches({name: size for name, size in sizes.items() if name != "uop"})
     items: list[_Item] = []
     last: dict[Stage, _Item] = {}
     for access in stream:
         stage = stage_of(access.insn)
         item = _Item(access.insn, stage, access.origin)
-        conflicts = history.conflicts(access, stage)
-        waits = {s: items[index] for s, index in conflicts.items()}
-        opposite = {Stage.LOAD: Stage.STORE, Stage.STORE: Stage.LOAD}.get(stage)
+        waits = _conflicts(history, items, access, stage)
+        opposite = _OPPOSITE.get(stage)
         if opposite in waits:
             far = waits.pop(opposite)
             middle = _between(far, waits.get(Stage.COMPUTE), last.get(Stage.COMPUTE))
@@ -97,9 +125,21 @@ def _with_waits(stream: Sequence[Access], sizes: dict[str, int]) -> list[_Item]:
         item.order = len(items)
         items.append(item)
         last[stage] = item
-        history.record(access, stage, item.order)
+        history.note(stage, access.reads, access.writes, item.order)
     items.append(_finish(last, len(items)))
     return items
+
+
+def _conflicts(
+    history: LastTouches, items: Sequence[_Item], access: Access, stage: Stage
+) -> dict[Stage, _Item]:
+    """The newest conflicting instruction of every other stage."""
+    found: dict[Stage, _Item] = {}
+    for other in _OTHERS[stage]:
+        order = history.conflict(other, access.reads, access.writes, -1)
+        if order >= 0:
+            found[other] = items[order]
+    return found
 
 
 def _between(far: _Item, near: _Item | None, newest: _Item | None) -> _Item | None:
@@ -140,38 +180,14 @@ def _set_flags(items: list[_Item]) -> None:
                 continue
             seen[edge] = other.order
             queue = _QUEUE[edge]
-            other.insn = _with_flag(other.insn, other.stage, "push", queue)
-            item.insn = _with_flag(item.insn, item.stage, "pop", queue)
+            _flag(other, "push", queue)
+            _flag(item, "pop", queue)
+    for item in items:
+        if item.flags:
+            item.insn = altered(item.insn, **dict.fromkeys(item.flags, True))
 
 
-def _with_flag(insn: Instruction, stage: Stage, kind: str, queue: TokenQueue) -> Instruction:
-    flag = next(f for f, q in TOKEN_FLAGS[stage].items() if q is queue and f.startswith(kind))
-    assert not getattr(insn, flag), "edges between two stages increase on both sides"
-    return replace(insn, **{flag: True})
-
-
-class _History:
-    """Last writer and last reader of every location, per stage (instruction order, -1: none)."""
-
-    def __init__(self, sizes: dict[str, int]) -> None:
-        self.writer = {m: np.full((3, n), -1, np.int64) for m, n in sizes.items()}
-        self.reader = {m: np.full((3, n), -1, np.int64) for m, n in sizes.items()}
-
-    def conflicts(self, access: Access, stage: Stage) -> dict[Stage, int]:
-        """The youngest conflicting instruction of every other stage."""
-        found: dict[Stage, int] = {}
-        tables = [(self.writer, touch) for touch in access.reads]
-        tables += [(t, touch) for touch in access.writes for t in (self.writer, self.reader)]
-        for table, touch in tables:
-            youngest = table[touch.memory][:, touch.at].max(axis=1).tolist()
-            for other in _STAGES:
-                if other is not stage and youngest[other] > found.get(other, -1):
-                    found[other] = youngest[other]
-        return found
-
-    def record(self, access: Access, stage: Stage, order: int) -> None:
-        """Note an instruction's accesses."""
-        for touch in access.reads:
-            self.reader[touch.memory][stage, touch.at] = order
-        for touch in access.writes:
-            self.writer[touch.memory][stage, touch.at] = order
+def _flag(item: _Item, kind: str, queue: TokenQueue) -> None:
+    flag = _FLAGS[item.stage, kind, queue]
+    assert flag not in item.flags, "edges between two stages increase on both sides"
+    item.flags.add(flag)

@@ -10,9 +10,10 @@ The operands of a tail from outside are loaded early, behind the first piece of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from compiler.passes.insert_tokens import Access, conflict
+from compiler.passes.last_touches import LastTouches
 from vta_hw.spec.config import MemType, VtaConfig
 from vta_hw.spec.isa import Alu, Gemm, Load
 
@@ -20,33 +21,67 @@ SPREAD = (2, 3)
 """The part of the next tile's pieces in which a tail ends, so that its store ends with them."""
 
 
-def interleave_tails(stream: Sequence[Access], config: VtaConfig) -> list[Access]:
-    """The instructions with tails between products; unchanged without the extension `overlap`."""
+def interleave_tails(
+    stream: Sequence[Access], sizes: Mapping[str, int], config: VtaConfig
+) -> list[Access]:
+    """The instructions with tails between products; unchanged without the extension `overlap`.
+
+    `sizes` as for `insert_tokens`.
+    """
     if not config.has("overlap"):
         return list(stream)
     stream = _hoist_operands(stream)
-    left = _pieces_left(stream)
+    products = [is_product(access) for access in stream]
+    left = _pieces_left(stream, products)
     out: list[Access] = []
-    tail: list[Access] = []
+    tail = _Tail(sizes)
     follows = False  # a tail that follows no products would only be delayed
     for place, access in enumerate(stream):
         if isinstance(access.insn, Alu) and follows:
-            tail.append(access)
+            tail.add(access)
             continue
-        meets = any(conflict(access, other) for other in tail)
-        if is_product(access):
-            count = len(tail) if meets else _share(tail, left[place])
-            out += tail[:count]
-            del tail[:count]
+        meets = tail.meets(access)
+        if products[place]:
+            count = len(tail.left) if meets else _share(tail.left, left[place])
+            out += tail.take(count)
         elif meets and not isinstance(access.insn, Load):
-            tail.append(access)
+            tail.add(access)
             continue
         elif meets:
-            out += tail
-            tail, follows = [], False
-        follows = follows or is_product(access)
+            out += tail.take(len(tail.left))
+            follows = False
+        follows = follows or products[place]
         out.append(access)
-    return out + tail
+    return out + tail.left
+
+
+_HELD = "held back"
+
+
+class _Tail:
+    """What is held back of a tail, oldest first."""
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        self.left: list[Access] = []
+        self._touches = LastTouches(sizes)
+        self._taken = 0  # the instructions are numbered in the order in which they are held back
+
+    def add(self, access: Access) -> None:
+        number = self._taken + len(self.left)
+        self._touches.note(_HELD, access.reads, access.writes, number)
+        self.left.append(access)
+
+    def take(self, count: int) -> list[Access]:
+        """The oldest ones, which are held back no longer."""
+        taken = self.left[:count]
+        del self.left[:count]
+        self._taken += count
+        return taken
+
+    def meets(self, access: Access) -> bool:
+        """Whether an instruction conflicts with one that is held back."""
+        gone = self._taken - 1
+        return self._touches.conflict(_HELD, access.reads, access.writes, gone) > gone
 
 
 def is_product(access: Access) -> bool:
@@ -54,11 +89,11 @@ def is_product(access: Access) -> bool:
     return isinstance(access.insn, Gemm) and not access.insn.reset
 
 
-def _pieces_left(stream: Sequence[Access]) -> list[int]:
+def _pieces_left(stream: Sequence[Access], products: Sequence[bool]) -> list[int]:
     """How many products there are from each place to the next ALU operation."""
     left, count = [0] * len(stream), 0
     for place in range(len(stream) - 1, -1, -1):
-        if is_product(stream[place]):
+        if products[place]:
             count += 1
         elif isinstance(stream[place].insn, Alu):
             count = 0

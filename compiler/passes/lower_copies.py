@@ -7,16 +7,16 @@ several instructions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 from compiler.errors import LoweringError
-from compiler.loop.nodes import Buffer, Copy
+from compiler.loop.nodes import Copy
 from compiler.loop.scopes import Place, element_shape
 from vta_hw.spec.config import MemType, VtaConfig
-from vta_hw.spec.isa import PAD_MAX, SIZE_MAX, Instruction, Load, Store
+from vta_hw.spec.isa import PAD_MAX, SIZE_MAX, Instruction, Load, Store, altered
 
 
 @dataclass(frozen=True)
@@ -38,48 +38,70 @@ class _Axis:
         return self.low > 0 or self.high > 0
 
 
-def lower_copy(
-    copy: Copy,
-    dst_begin: Sequence[int],
-    src_begin: Sequence[int],
-    place: Place,
-    config: VtaConfig,
-) -> tuple[list[Instruction], Buffer]:
-    """The instructions of a copy whose begins are known, and the DRAM buffer that they address.
+class Transfer:
+    """A copy of a box that can begin anywhere; `place` is that of the scratchpad buffer.
 
-    `place` is that of the scratchpad buffer. dram_base of the instructions counts
-    elements from the start of the DRAM buffer.
+    `operand` is the DRAM buffer that its instructions address.
     """
-    is_load = copy.src.buffer.scope == "dram"
-    sram, dram = (copy.dst, copy.src) if is_load else (copy.src, copy.dst)
-    sram_begin, dram_begin = (dst_begin, src_begin) if is_load else (src_begin, dst_begin)
-    memory = _memory(copy, is_load, config)
-    dram_axis = _dram_axes(copy, is_load)
-    sram_steps, dram_steps = place.steps(sram.buffer), Place(0).steps(dram.buffer)
-    offset = sum(b * s for b, s in zip(dram_begin, dram_steps, strict=False))
-    axes = []
-    for position, step in enumerate(sram_steps):
-        source = dram_axis.get(position)
-        low = high = 0
-        dram_step = 0
-        if source is not None:
-            dram_step = dram_steps[source]
-            begin, size = dram_begin[source], dram.buffer.shape[source]
-            whole = sram.extent[position]
-            low = min(whole, max(0, -begin))
-            high = min(whole - low, max(0, begin + whole - size))
-            offset += low * dram_step
-        extent = sram.extent[position] - low - high
-        axes.append(_Axis(extent, step, dram_step, low, high))
-    if not is_load and any(a.padded for a in axes):
-        raise LoweringError(
-            f"DMA of {copy.loc!r}: a store would write outside {dram.buffer.name!r} of shape "
-            f"{list(dram.buffer.shape)}"
-        )
-    base = place.first + sum(b * s for b, s in zip(sram_begin, sram_steps, strict=False))
-    pad_min = _pad_min(copy, memory, any(a.padded for a in axes), config)
-    rows = _Rows(copy.loc, memory, pad_min, is_load)
-    return list(rows.emit(_merge(axes), base, offset)), dram.buffer
+
+    def __init__(self, copy: Copy, place: Place, config: VtaConfig) -> None:
+        self._copy, self._config, self._first = copy, config, place.first
+        self._is_load = copy.src.buffer.scope == "dram"
+        sram, dram = (copy.dst, copy.src) if self._is_load else (copy.src, copy.dst)
+        self.operand = dram.buffer
+        self._memory = _memory(copy, self._is_load, config)
+        self._sram_steps = place.steps(sram.buffer)
+        self._dram_steps = Place(0).steps(dram.buffer)
+        dram_axis = _dram_axes(copy, self._is_load)
+        count = len(self._sram_steps)
+        self._extents = sram.extent[:count]
+        self._sources = [dram_axis.get(position) for position in range(count)]
+        self._shapes: dict[tuple[tuple[int, int], ...], _Rows] = {}
+
+    def instructions(self, dst_begin: Sequence[int], src_begin: Sequence[int]) -> list[Instruction]:
+        """Its instructions from known begins; their dram_base counts elements of `operand`."""
+        sram_begin, dram_begin = dst_begin, src_begin
+        if not self._is_load:
+            sram_begin, dram_begin = src_begin, dst_begin
+        base, offset = self._first, 0
+        for begin, step in zip(sram_begin, self._sram_steps, strict=False):
+            base += begin * step
+        for begin, step in zip(dram_begin, self._dram_steps, strict=False):
+            offset += begin * step
+        pads = []
+        for whole, source in zip(self._extents, self._sources, strict=True):
+            low = high = 0
+            if source is not None:
+                begin, size = dram_begin[source], self.operand.shape[source]
+                if begin < 0:
+                    low = min(whole, -begin)
+                    offset += low * self._dram_steps[source]
+                if begin + whole > size:
+                    high = min(whole - low, begin + whole - size)
+            pads.append((low, high))
+        rows = self._shapes.get(tuple(pads))
+        if rows is None:
+            rows = self._shapes[tuple(pads)] = self._rows(pads)
+        return rows.at(base, offset)
+
+    def _rows(self, pads: Sequence[tuple[int, int]]) -> _Rows:
+        """What it does with that much padding at both ends of each axis."""
+        axes = [
+            _Axis(whole - low - high, step, self._dram_steps[source], low, high)
+            if source is not None
+            else _Axis(whole, step, 0)
+            for whole, step, source, (low, high) in zip(
+                self._extents, self._sram_steps, self._sources, pads, strict=True
+            )
+        ]
+        padded = any(axis.padded for axis in axes)
+        if not self._is_load and padded:
+            raise LoweringError(
+                f"DMA of {self._copy.loc!r}: a store would write outside {self.operand.name!r} of "
+                f"shape {list(self.operand.shape)}"
+            )
+        pad_min = _pad_min(self._copy, self._memory, padded, self._config)
+        return _Rows(self._copy.loc, self._memory, pad_min, self._is_load, _merge(axes))
 
 
 def _memory(copy: Copy, is_load: bool, config: VtaConfig) -> MemType:
@@ -149,54 +171,71 @@ def _merge(axes: Sequence[_Axis]) -> list[_Axis]:
     return out[::-1]
 
 
-@dataclass(frozen=True)
 class _Rows:
-    """Emits the instructions of one transfer."""
+    """The instructions of a transfer, wherever it begins: they differ in their bases alone."""
 
-    loc: str
-    memory: MemType
-    pad_min: bool
-    is_load: bool
-
-    def emit(self, axes: list[_Axis], base: int, offset: int) -> Iterator[Instruction]:
+    def __init__(
+        self, loc: str, memory: MemType, pad_min: bool, is_load: bool, axes: Sequence[_Axis]
+    ) -> None:
+        self._loc = loc
+        outer = list(axes)
         x = _Axis(1, 1, 1)
-        if axes and axes[-1].sram_step == 1 and axes[-1].dram_step == 1:
-            x = axes.pop()
+        if outer and outer[-1].sram_step == 1 and outer[-1].dram_step == 1:
+            x = outer.pop()
         y = _Axis(1, x.total, 0)
-        if axes and axes[-1].sram_step == x.total and axes[-1].dram_step <= SIZE_MAX:
-            y = axes.pop()
-        for axis in axes:
-            if axis.padded:
-                raise LoweringError(
-                    f"DMA of {self.loc!r} pads more than the two innermost axes of the transfer"
-                )
-        for where in product(*(range(axis.extent) for axis in axes)):
-            sram = base + sum(w * a.sram_step for w, a in zip(where, axes, strict=True))
-            dram = offset + sum(w * a.dram_step for w, a in zip(where, axes, strict=True))
-            yield self._one(x, y, sram, dram)
-
-    def _one(self, x: _Axis, y: _Axis, sram: int, dram: int) -> Instruction:
-        if max(x.low, x.high, y.low, y.high) > PAD_MAX:
-            raise LoweringError(
-                f"DMA of {self.loc!r} pads {max(x.low, x.high, y.low, y.high)} elements at one "
-                f"end, more than the {PAD_MAX} of an instruction; use another tile size"
+        if outer and outer[-1].sram_step == x.total and outer[-1].dram_step <= SIZE_MAX:
+            y = outer.pop()
+        self._check(x, y, outer)
+        self._steps = [
+            (
+                sum(w * a.sram_step for w, a in zip(where, outer, strict=True)),
+                sum(w * a.dram_step for w, a in zip(where, outer, strict=True)),
             )
-        if x.extent == 0:
-            raise LoweringError(f"DMA of {self.loc!r}: a transfer of padding columns only")
-        fields: dict[str, Any] = {
-            "memory_type": int(self.memory),
-            "sram_base": sram,
-            "dram_base": dram if y.extent else 0,
+            for where in product(*(range(axis.extent) for axis in outer))
+        ]
+        form: dict[str, Any] = {
+            "memory_type": int(memory),
             "y_size": y.extent,
             "x_size": x.extent,
             "x_stride": y.dram_step if y.extent > 1 else x.extent,
         }
-        if not self.is_load:
-            return Store(**fields)
         pads: dict[str, Any] = {
             "y_pad_0": y.low,
             "y_pad_1": y.high,
             "x_pad_0": x.low,
             "x_pad_1": x.high,
         }
-        return Load(**fields, **pads, pad_min=self.pad_min)
+        self._one = Load(**form, **pads, pad_min=pad_min) if is_load else Store(**form)
+        self._made: dict[tuple[int, int], list[Instruction]] = {}
+
+    def at(self, base: int, offset: int) -> list[Instruction]:
+        """The instructions from element `base` of the scratchpad and `offset` of the DRAM buffer.
+
+        Rounds of loops repeat them, in the same places. Rows of padding alone need no address in
+        DRAM.
+        """
+        made = self._made.get((base, offset))
+        if made is None:
+            made = self._made[base, offset] = [
+                altered(
+                    self._one,
+                    sram_base=base + sram,
+                    dram_base=offset + dram if self._one.y_size else 0,
+                )
+                for sram, dram in self._steps
+            ]
+        return made
+
+    def _check(self, x: _Axis, y: _Axis, outer: Sequence[_Axis]) -> None:
+        if any(axis.padded for axis in outer):
+            raise LoweringError(
+                f"DMA of {self._loc!r} pads more than the two innermost axes of the transfer"
+            )
+        most = max(x.low, x.high, y.low, y.high)
+        if most > PAD_MAX:
+            raise LoweringError(
+                f"DMA of {self._loc!r} pads {most} elements at one end, more than the {PAD_MAX} "
+                f"of an instruction; use another tile size"
+            )
+        if x.extent == 0:
+            raise LoweringError(f"DMA of {self._loc!r}: a transfer of padding columns only")

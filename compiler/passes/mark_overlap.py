@@ -9,15 +9,14 @@ conflicts gets no hint, and what follows it need not look further back.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-
-import numpy as np
 
 from compiler.passes.insert_tokens import Access
+from compiler.passes.last_touches import LastTouches
 from vta_hw.spec.config import VtaConfig
-from vta_hw.spec.isa import Alu, Gemm, Instruction, Load, Stage, stage_of
+from vta_hw.spec.isa import Alu, Gemm, Instruction, Load, Stage, altered, stage_of
 
 _MEMORIES = ("acc", "uop")
+_UNITS = (Gemm, Alu, Load)
 
 
 def mark_overlap(
@@ -34,7 +33,7 @@ def mark_overlap(
     """
     if not config.has("overlap"):
         return list(instructions)
-    history = _History(sizes)
+    history = _History({memory: sizes[memory] for memory in _MEMORIES})
     places = [
         place
         for place, insn in enumerate(instructions)
@@ -46,17 +45,17 @@ def mark_overlap(
     for number, place in enumerate(places):
         insn = out[place]
         assert isinstance(insn, Gemm | Alu | Load)
-        out[place] = replace(insn, overlap=number not in history.without)
+        hint = number not in history.without
+        if insn.overlap != hint:
+            out[place] = altered(insn, overlap=hint)
     return out
 
 
 class _History:
-    """Per unit and memory, the number of the instruction that touched each entry last."""
+    """The instructions so far, numbered, with the units that they keep busy."""
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
-        self._sizes = sizes
-        self._reads: dict[tuple[type, str], np.ndarray] = {}
-        self._writes: dict[tuple[type, str], np.ndarray] = {}
+        self._touches = LastTouches(sizes)
         self._units: list[type] = []
         self._begin = 0  # the latest without a hint
         self.without: set[int] = set()
@@ -70,7 +69,7 @@ class _History:
             self._begin = number
             self.without.add(number)
         if access is not None:
-            self._note(number, unit, access)
+            self._touches.note(unit, access.reads, access.writes, number)
 
     def _begin_behind(self, met: int) -> bool:
         """Take the hint from an instruction behind a conflict that waits for its unit anyway.
@@ -86,24 +85,9 @@ class _History:
         return False
 
     def _youngest(self, unit: type, access: Access) -> int:
-        """The youngest instruction of another unit that it conflicts with, or -1."""
-        tables = [(self._writes, touch) for touch in (*access.reads, *access.writes)]
-        tables += [(self._reads, touch) for touch in access.writes]
-        return max(
-            (
-                int(seen[touch.at].max())
-                for table, touch in tables
-                for (other, memory), seen in table.items()
-                if other is not unit and memory == touch.memory
-            ),
-            default=-1,
-        )
-
-    def _note(self, number: int, unit: type, access: Access) -> None:
-        for table, touches in ((self._reads, access.reads), (self._writes, access.writes)):
-            for touch in touches:
-                if touch.memory in _MEMORIES:
-                    key = (unit, touch.memory)
-                    if key not in table:
-                        table[key] = np.full(self._sizes[touch.memory], -1, np.int64)
-                    table[key][touch.at] = number
+        """The youngest conflicting instruction of another unit; before `_begin`: there is none."""
+        met = self._begin - 1
+        for other in _UNITS:
+            if other is not unit:
+                met = self._touches.conflict(other, access.reads, access.writes, met)
+        return met

@@ -9,13 +9,13 @@ micro-ops once. Loads and their users run in order in the compute stage, so no t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from compiler.loop.nodes import Buffer, Task
 from vta_hw.spec.config import MemType, VtaConfig
-from vta_hw.spec.isa import SIZE_MAX, Alu, Gemm, Load
+from vta_hw.spec.isa import SIZE_MAX, Alu, Gemm, Load, altered
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ def place_micro_ops(tasks: Sequence[Task], name: str, config: VtaConfig) -> Plac
                 words += [word for uops in lists for word in uops]
             out.append(_load(task, ring.resident[task.uops], home, sum(map(len, lists))))
         begin = ring.resident[task.uops]
-        insn = replace(task.insn, uop_bgn=begin, uop_end=begin + len(task.uops))
-        out.append(replace(task, insn=insn, uops=()))
+        insn = altered(task.insn, uop_bgn=begin, uop_end=begin + len(task.uops))
+        out.append(task.with_insn(insn))
     buffer = Buffer(name, (len(words),), "uint32", "dram")
-    out = [replace(t, operand=buffer) if _is_load(t) else t for t in out]
+    out = [t.with_operand(buffer) if _is_load(t) else t for t in out]
     return PlacedMicroOps(out, buffer, np.array(words, np.uint32))
 
 

@@ -56,7 +56,7 @@ def split_pieces(loops: Sequence[For], core: Apply, values: Mapping[Var, int]) -
     """
     fixed: dict[Var, Expr] = {v: Const(n) for v, n in values.items()}
     accesses = (core.dst, *core.srcs)
-    indices = [substitute(i, fixed) for a in accesses for i in a.indices]
+    indices = [substitute(i, fixed) for a in accesses for i in a.indices if _chooses(i)]
     cuts = {loop.var: {0, loop.extent} for loop in loops}
     for index in indices:
         for part in walk(index):
@@ -105,9 +105,11 @@ def _piece(
         ranges[var] = end - begin
         inner.append(replace(loop, var=var, extent=end - begin, body=core))
 
+    known = {**fixed, **table}
+
     def decided(index: Expr) -> Expr:
         if _chooses(index):
-            return simplify(substitute(index, {**fixed, **table}), ranges)
+            return simplify(substitute(index, known), ranges)
         changed = substitute(index, table)
         return index if changed is index else simplify(changed, ranges)
 

@@ -8,12 +8,11 @@ for the first piece anyway), and from then on the last tile's accumulators are f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 from compiler.loop.nodes import Task
 from vta_hw.spec.config import VtaConfig
-from vta_hw.spec.isa import Alu, Gemm
+from vta_hw.spec.isa import Alu, Gemm, altered
 
 _STEPS_LEAST = 128
 """Micro-ops executed in a piece, at least: a cut costs a few cycles."""
@@ -61,8 +60,8 @@ def _pieces(task: Task, count: int) -> list[Task]:
     cuts = [len(task.uops) * n // count for n in range(count + 1)]
     out = []
     for first, last in pairwise(cuts):
-        part = replace(task.insn, uop_bgn=0, uop_end=last - first)
-        out.append(replace(task, insn=part, uops=task.uops[first:last]))
+        part = altered(task.insn, uop_bgn=0, uop_end=last - first)
+        out.append(task.with_insn(part, task.uops[first:last]))
     return out
 
 

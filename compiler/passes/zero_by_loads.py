@@ -8,7 +8,6 @@ newest products before them, unless something in between still uses their elemen
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from compiler.loop.nodes import Task
 from compiler.passes.insert_tokens import Access, conflict
@@ -29,7 +28,7 @@ def zero_by_loads(tasks: Sequence[Task], config: VtaConfig) -> list[Task]:
         if span is None:
             out.append(task)
         else:
-            out.append(replace(task, insn=_fill(*span), uops=()))
+            out.append(task.with_insn(_fill(*span)))
     return out
 
 

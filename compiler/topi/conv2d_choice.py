@@ -21,8 +21,9 @@ def choose_tiling(shape: ConvShape, config: VtaConfig) -> ConvTiling:
     check_any(shape, config)
     tiles = _candidates(shape, config)
     order = np.lexsort((steps_of(tiles, shape), estimated_cycles(tiles, shape, config)))
-    few = tiles[order[:_MODELLED_MOST]].tilings(shape)
-    return min(few, key=lambda t: modelled_cycles(t, shape, config))
+    few = tiles[order[:_MODELLED_MOST]]
+    best = int(np.argmin(modelled_cycles(few, shape, config)))
+    return next(few[np.array([best])].tilings(shape))
 
 
 def _candidates(shape: ConvShape, config: VtaConfig) -> Tiles:

@@ -9,6 +9,7 @@ single cycles of the control, and of many tiles it takes some for all.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -27,6 +28,7 @@ _BETWEEN = 5
 """Cycles between the products of one instruction and those of the next."""
 _END = 40
 """Cycles before the first request and after the last response."""
+_LATER = float("inf")
 _STEPS_MOST = 300
 """Steps that are gone through one by one, about."""
 
@@ -142,40 +144,43 @@ def least_cycles(t: Tiles, s: ConvShape, config: VtaConfig) -> FloatArray:
     return np.maximum(inputs + weights, products)
 
 
-def modelled_cycles(t: ConvTiling, s: ConvShape, config: VtaConfig) -> float:
-    """Cycles of the whole layer, alone on the machine."""
-    return _Pipeline(t, s, config).cycles()
+def modelled_cycles(tiles: Tiles, s: ConvShape, config: VtaConfig) -> list[float]:
+    """Cycles of the whole layer with each tiling, alone on the machine."""
+    work = work_of(tiles, s, config)
+    columns = [getattr(work, item.name).tolist() for item in fields(work)]
+    names = [item.name for item in fields(work)]
+    beside = _is_beside(tiles, config).tolist()
+    return [
+        _Pipeline(tiling, dict(zip(names, costs, strict=True)), is_beside, config).cycles()
+        for tiling, costs, is_beside in zip(
+            tiles.tilings(s), zip(*columns, strict=True), beside, strict=True
+        )
+    ]
 
 
-class _Stream:
-    """Buffers of one kind, used in turn: when the one that comes next is free."""
+def _buffers(copies: int) -> deque[float]:
+    """When buffers of one kind, used in turn, are free: first the one that comes next.
 
-    def __init__(self, copies: int) -> None:
-        self.ends = deque([0.0] * copies, maxlen=copies)
-
-    @property
-    def free(self) -> float:
-        return self.ends[0]
-
-    def use(self, until: float) -> None:
-        """The next buffer is in use until then."""
-        self.ends.append(until)
+    To append until when it is in use takes it away.
+    """
+    return deque([0.0] * copies, maxlen=copies)
 
 
 class _Pipeline:
-    def __init__(self, t: ConvTiling, s: ConvShape, config: VtaConfig) -> None:
-        tiles = Tiles.of([t], s)
-        work = work_of(tiles, s, config)
+    def __init__(
+        self, t: ConvTiling, cost: Mapping[str, float], beside: bool, config: VtaConfig
+    ) -> None:
         self.kept, self.threads = t.kept, range(t.threads)
-        self.cost = {f.name: float(getattr(work, f.name)[0]) for f in fields(work)}
-        self.steps = [int(work.k_steps[0]), int(work.window_steps[0])]
-        self.places, self.blocks = int(work.places[0]), int(work.blocks[0])
+        self.cost = cost  # as in `Work`
+        self.products = cost["products"]
+        self.steps = [int(cost["k_steps"]), int(cost["window_steps"])]
+        self.places, self.blocks = int(cost["places"]), int(cost["blocks"])
         self.latency = config.dram_latency
         self.overlap = config.has("overlap")
-        self.beside = bool(_is_beside(tiles, config)[0])
+        self.beside = beside
         self.bus = self.load = self.gemm = self.alu = self.store = 0.0
         halves = (t.inp_halves, t.wgt_halves, t.acc_halves)
-        inputs, weights, self.acc = (_Stream(t.threads * count) for count in halves)
+        inputs, weights, self.acc = (_buffers(t.threads * count) for count in halves)
         self.streams = {INPUTS: inputs, WEIGHTS: weights}
         self.there = {INPUTS: [0.0] * t.threads, WEIGHTS: [0.0] * t.threads}
 
@@ -196,15 +201,17 @@ class _Pipeline:
 
     def _loaded(self, *whats: str) -> None:
         """Load all threads' weights, inputs, or both: what a thread needs comes together."""
+        load, bus = self.load, self.bus
+        kinds = [(self.streams[what], self.cost[what], self.there[what]) for what in whats]
         for thread in self.threads:
-            for what in whats:
-                stream = self.streams[what]
-                free = stream.free
-                self.load = max(self.load, free + _REACT if free else 0.0)
-                self.bus = max(self.bus, self.load + self.latency) + self.cost[what]
-                self.there[what][thread] = self.bus
+            for ends, cost, there in kinds:
+                free = ends[0]
+                if free:
+                    load = max(load, free + _REACT)
+                there[thread] = bus = max(bus, load + self.latency) + cost
                 # In use until it is known better.
-                stream.use(float("inf"))
+                ends.append(_LATER)
+        self.load, self.bus = load, bus
 
     def _round(self, number: int) -> float:
         """A tile of every thread; the cycle in which the last one is stored."""
@@ -230,7 +237,7 @@ class _Pipeline:
             for _ in range(parts):
                 if self.kept != WEIGHTS and not (self.kept == NOTHING and parts == 1):
                     self._loaded(WEIGHTS)
-                ended = [self._multiplied(thread, ready) for thread in self.threads]
+                ended = self._multiplied(ready)
                 if self.kept != WEIGHTS:
                     self._used(WEIGHTS, ended)
             if self.kept != INPUTS:
@@ -243,20 +250,23 @@ class _Pipeline:
 
     def _used(self, what: str, ended: list[float]) -> None:
         for position, end in enumerate(ended):
-            self.streams[what].ends[position - len(ended)] = end
+            self.streams[what][position - len(ended)] = end
 
     def _zeroed(self) -> float:
         """When the accumulators of the next tile are zero."""
-        free = self.acc.free
+        free = self.acc[0]
         if self.overlap:
             return free + _REACT + self.cost["zero"] if free else 0.0
         self.gemm = max(self.gemm, free + _REACT) + self.cost["zero"] + _BETWEEN
         return self.gemm
 
-    def _multiplied(self, thread: int, ready: list[float]) -> float:
-        data = max(there[thread] for there in self.there.values())
-        self.gemm = max(self.gemm, data + _REACT, ready[thread]) + self.cost["products"]
-        return self.gemm
+    def _multiplied(self, ready: list[float]) -> list[float]:
+        """When a step's products of each thread end."""
+        ended = []
+        for inputs, weights, zeroed in zip(*self.there.values(), ready, strict=True):
+            self.gemm = max(self.gemm, max(inputs, weights) + _REACT, zeroed) + self.products
+            ended.append(self.gemm)
+        return ended
 
     def _finished(self, ended: float, number: int) -> None:
         """Requantise and store a tile."""
@@ -271,4 +281,4 @@ class _Pipeline:
             self.gemm = start + cost["requant"]
         self.alu = start + cost["requant"]
         self.store = max(self.store, self.alu + _REACT) + cost["store"]
-        self.acc.use(self.store + self.latency)
+        self.acc.append(self.store + self.latency)

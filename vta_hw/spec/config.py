@@ -242,6 +242,10 @@ class VtaConfig:
 
     def log_elem_bytes(self, memory: MemType) -> int:
         """log2 of the bytes that one element of `memory` takes in DRAM."""
+        return self._log_elem_bytes[memory]
+
+    @cached_property
+    def _log_elem_bytes(self) -> Mapping[MemType, int]:
         acc_lanes = self.log_batch + self.log_block_out
         return {
             MemType.UOP: 5 - BYTE_BITS_LOG,
@@ -250,7 +254,7 @@ class VtaConfig:
             MemType.ACC: acc_lanes + self.log_acc_width - 3,
             MemType.OUT: acc_lanes + self.log_inp_width - 3,
             MemType.ACC_8BIT: acc_lanes + self.log_inp_width - 3,
-        }[memory]
+        }
 
     def elem_bytes(self, memory: MemType) -> int:
         """Bytes of one element of `memory` in DRAM."""

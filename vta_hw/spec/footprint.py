@@ -6,7 +6,7 @@ A no-op (x_size 0, a loop that runs zero times, no micro-ops) touches nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,11 +32,12 @@ class Touch:
     first: int
     last: int
     indices: IntArray | None = None
+    at: slice | IntArray = field(init=False, repr=False)
+    """What a table with one row per place is indexed with."""
 
-    @property
-    def at(self) -> slice | IntArray:
-        """What a table with one row per place is indexed with."""
-        return slice(self.first, self.last + 1) if self.indices is None else self.indices
+    def __post_init__(self) -> None:
+        at = slice(self.first, self.last + 1) if self.indices is None else self.indices
+        object.__setattr__(self, "at", at)
 
     @property
     def places(self) -> IntArray:
@@ -48,9 +49,19 @@ def meet(a: Touch, b: Touch) -> bool:
     """Whether two touches have a place in common."""
     if a.memory != b.memory or a.last < b.first or b.last < a.first:
         return False
-    if a.indices is None and b.indices is None:
-        return True
-    return bool(np.isin(a.places, b.places, assume_unique=True).any())
+    if a.indices is None:
+        return b.indices is None or _any_within(b.indices, a)
+    if b.indices is None:
+        return _any_within(a.indices, b)
+    # Where each place of `b` stands, or would stand, among those of `a`.
+    at = a.indices.searchsorted(b.indices)
+    return bool((a.indices[np.minimum(at, len(a.indices) - 1)] == b.indices).any())
+
+
+def _any_within(indices: IntArray, span: Touch) -> bool:
+    """Whether some of the sorted indices are in first..last."""
+    at = int(indices.searchsorted(span.first))
+    return at < len(indices) and bool(indices[at] <= span.last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +85,20 @@ class Rows:
         if self.pitch <= self.length or self.count == 1:
             first, last = address + self.start, self.pitch * (self.count - 1) + self.length - 1
             return Touch("dram", first // unit, (first + last) // unit)
+        if self.pitch % unit == 0:
+            return self._like_rows(address, unit)
         begins = self.starts(address)
         return spans("dram", begins // unit, (begins + self.length - 1) // unit + 1)
+
+    def _like_rows(self, address: int, unit: int) -> Touch:
+        """The units if all rows begin at the same place within one: each has as many."""
+        first, end = (address + self.start) // unit, address + self.start + self.length - 1
+        width, step = end // unit - first + 1, self.pitch // unit
+        last = first + step * (self.count - 1) + width - 1
+        if width >= step:
+            return Touch("dram", first, last)
+        rows = np.arange(first, last + 1, step)
+        return Touch("dram", first, last, (rows[:, None] + np.arange(width)).ravel())
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from functools import lru_cache
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 
@@ -263,6 +263,29 @@ FORMATS: Mapping[Opcode, type[Instruction]] = {
     Opcode.FINISH: Finish,
     Opcode.ALU: Alu,
 }
+
+
+_Changed = TypeVar("_Changed", bound=Instruction)
+
+
+def altered(insn: _Changed, **changes: Any) -> _Changed:
+    """The instruction with fields other than its opcode changed.
+
+    It gives what `dataclasses.replace` gives in a third of the time: compilation changes every
+    instruction several times.
+    """
+    new = object.__new__(type(insn))
+    assign = object.__setattr__
+    for name in _field_names(cast(Hashable, type(insn))):
+        assign(new, name, getattr(insn, name))
+    for name, value in changes.items():
+        assign(new, name, value)
+    return new
+
+
+@lru_cache(maxsize=16)
+def _field_names(form: Any) -> tuple[str, ...]:
+    return tuple(item.name for item in fields(form))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from vta_hw.spec.config import MemType
 from vta_hw.spec.footprint import Touch
 from vta_hw.spec.isa import Gemm, Instruction, Load, Store
 
+SIZES = {"inp": 20, "acc": 20, "dram": 104}
 LOAD = Load(memory_type=int(MemType.INP), y_size=1, x_size=4, x_stride=4)
 STORE = Store(memory_type=int(MemType.OUT), y_size=1, x_size=4, x_stride=4)
 
@@ -31,7 +32,7 @@ def order(
     *parts: tuple[Instruction, tuple[Touch, ...], tuple[Touch, ...]],
 ) -> tuple[list[Access], list[int]]:
     stream = [Access(*part, origin) for origin, part in enumerate(parts)]
-    return stream, [access.origin for access in hoist_loads(stream)]
+    return stream, [access.origin for access in hoist_loads(stream, SIZES)]
 
 
 def test_loads_pass_products_of_the_other_half_and_stop_at_their_own() -> None:

@@ -14,6 +14,7 @@ from vta_hw.spec.footprint import Touch
 from vta_hw.spec.isa import Alu, AluOp, Gemm, Instruction, Load, Store
 
 PYNQ = VtaConfig.load("pynq")
+SIZES = {"inp": 4, "acc": 160, "dram": 1000}
 SUMS = {0: (0, 15), 1: (128, 143)}
 OPERANDS = {0: (16, 31), 1: (144, 159)}
 
@@ -48,7 +49,9 @@ class Stream:
         self.add(f"s{number}", store, (sums,), (place,))
 
     def order(self, config: VtaConfig = TINY) -> list[str]:
-        return [self.names[access.origin] for access in interleave_tails(self.accesses, config)]
+        return [
+            self.names[access.origin] for access in interleave_tails(self.accesses, SIZES, config)
+        ]
 
 
 def test_each_piece_gets_its_part_of_the_tail_and_the_last_ones_none() -> None:
@@ -97,7 +100,7 @@ def test_conflicts_keep_their_order(rng: np.random.Generator) -> None:
         for tile in range(int(rng.integers(2, 6))):
             pieces, operations = int(rng.integers(0, 6)), int(rng.integers(1, 5))
             stream.tile(tile, pieces, operations, bool(rng.integers(2)))
-        after = interleave_tails(stream.accesses, TINY)
+        after = interleave_tails(stream.accesses, SIZES, TINY)
         assert sorted(a.origin for a in after) == list(range(len(stream.names)))
         place = {access.origin: n for n, access in enumerate(after)}
         for second in stream.accesses:

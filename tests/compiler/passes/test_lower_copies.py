@@ -11,7 +11,7 @@ from compiler.loop.expr import Const
 from compiler.loop.interp import run
 from compiler.loop.nodes import Buffer, Copy, Func, Region
 from compiler.loop.scopes import Place
-from compiler.passes.lower_copies import lower_copy
+from compiler.passes.lower_copies import Transfer
 from tests.compiler.passes.shorthand import TINY, refused
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.isa import Instruction, Load, Store
@@ -43,10 +43,10 @@ def load_of(
 
 def lowered(copy: Copy, sram_base: int = 0, config: VtaConfig = TINY) -> list[Instruction]:
     begins = [[int(str(b)) for b in region.begin] for region in (copy.dst, copy.src)]
-    insns, operand = lower_copy(copy, begins[0], begins[1], Place(sram_base), config)
+    transfer = Transfer(copy, Place(sram_base), config)
     on_dram = copy.src if copy.src.buffer.scope == "dram" else copy.dst
-    assert operand is on_dram.buffer
-    return insns
+    assert transfer.operand is on_dram.buffer
+    return transfer.instructions(*begins)
 
 
 @pytest.mark.parametrize("scope", ["inp", "acc", "wgt"])
