@@ -10,6 +10,7 @@ import numpy as np
 from compiler.context import CompileContext
 from compiler.loop.nodes import Task
 from compiler.loop.task_text import task_text
+from compiler.passes.drop_repeated_loads import drop_repeated_loads
 from compiler.passes.hoist_loads import hoist_loads
 from compiler.passes.insert_tokens import NO_INSTRUCTION, Access, insert_tokens
 from compiler.passes.interleave_tails import interleave_tails
@@ -71,6 +72,9 @@ def emit_region(
             for m in (MemType.INP, MemType.WGT, MemType.ACC, MemType.UOP)
         }
         sizes["dram"] = -(-arena // _unit(config)) + 1
+    with context.step("drop_repeated_loads"):
+        stream = drop_repeated_loads(stream, _constants(placed.tasks, constants))
+    _dump_stream(context, name, "drop_repeated_loads", [access.insn for access in stream])
     with context.step("interleave_tails"):
         ordered = hoist_zeroing(interleave_tails(stream, sizes, config), config)
     _dump_stream(context, name, "interleave_tails", [access.insn for access in ordered])
@@ -164,6 +168,12 @@ def _footprints(
             touches = known[key] = _touches(insn, uops, start, config)
         out.append(Access(insn, *touches, index))
     return out
+
+
+def _constants(tasks: Sequence[Task], constants: Mapping[str, object]) -> list[str | None]:
+    """The name of the constant that each task reads, if it reads one."""
+    names = [None if task.operand is None else task.operand.name for task in tasks]
+    return [name if name in constants else None for name in names]
 
 
 def _touches(

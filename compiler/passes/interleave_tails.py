@@ -5,7 +5,8 @@ So a tail of several operations, left in one place, holds up the next tile's pro
 last operation issues. Between the pieces of those products (`split_products`) it runs beside them:
 ``G1 G2 | A B C store | H1 H2 H3 H4`` -> ``G1 G2 | A H1 B H2 C store H3 H4``.
 
-The operands of a tail from outside are loaded early, behind the first piece of its own tile.
+What a tail reads from outside, operands and parameters, is loaded early, behind the first piece of
+its own tile.
 """
 
 from __future__ import annotations
@@ -123,7 +124,9 @@ def _hoist_operands(stream: Sequence[Access]) -> list[Access]:
 
 def _is_operand(access: Access) -> bool:
     insn = access.insn
-    return isinstance(insn, Load) and insn.memory_type == MemType.ACC_8BIT
+    if not isinstance(insn, Load) or not insn.y_size:
+        return False
+    return insn.memory_type in (MemType.ACC, MemType.ACC_8BIT)
 
 
 def _height(access: Access, earlier: Sequence[Access]) -> int:

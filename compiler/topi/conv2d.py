@@ -273,7 +273,9 @@ def _schedule(
     for stage in tail:
         stage.set_scope("acc")
         stage.compute_at(s[out], outer[-1])
-    s[param_cache].compute_at(s[out], co_o)
+    # A tile in one half of ACC has its parameters there too: those in the other half could not be
+    # read beside the next tile's products.
+    s[param_cache].compute_at(s[out], outer[-1] if tiling.acc_halves > 1 else co_o)
     s[acc].compute_at(s[out], outer[-1])
     n, co, h, w, b, o = s[acc].axes
     k, dy, dx, c = s[acc].reduce_axes

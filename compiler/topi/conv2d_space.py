@@ -177,14 +177,13 @@ def _buffers(t: Tiles, s: ConvShape) -> dict[str, IntArray]:
     # A buffer has halves only if there is more than one round to use them in turn.
     input_rounds = np.where(t.keeps(INPUTS), tiles // row, steps)
     weight_rounds = np.where(t.keeps(WEIGHTS), blocks, steps * (s.kh // t.kh))
-    param_rounds = np.where(t.keeps(INPUTS), tiles, blocks)
     inputs = np.where(t.keeps(INPUTS), s.ci, input_blocks(t, s)) * rows * columns
     weights = np.where(t.keeps(WEIGHTS), s.ci * s.kh, t.ci * t.kh) * s.kw
     acc_halves = np.where(tiles > 1, t.acc_halves, 1)
     return {
         "inputs": t.threads * np.where(input_rounds > 1, t.inp_halves, 1) * inputs,
         "weights": t.threads * np.where(weight_rounds > 1, t.wgt_halves, 1) * t.co * weights,
-        "parameters": t.threads * np.where(param_rounds > 1, t.acc_halves, 1) * t.co * s.params,
+        "parameters": t.threads * acc_halves * t.co * s.params,
         "common parameters": np.full_like(t.co, s.fixed),
         "accumulators": t.threads * acc_halves * t.co * s.buffers * t.h * t.w,
         "micro-ops": t.threads * t.halves * (_micro_ops(t, s) + t.co),

@@ -39,9 +39,8 @@ class Work:
 
     Of the bus: `inputs` of a step (of a place if they are kept), `weights` of a step (of a block
     of output channels if they are kept), `params` of a block, `fetch` of a tile's instructions. Of
-    other units: `products` of a step; `requant`, `zero` and `store` of a tile. `stall` is what is
-    left of the requantisation when the next tile's products, which keep it off its parameters,
-    are done.
+    other units: `products` of a step; `requant`, `zero` and `store` of a tile. `stall` is how
+    long requantisation waits where it and the next tile's products work in one half of ACC.
     """
 
     inputs: FloatArray
@@ -91,7 +90,7 @@ def work_of(t: Tiles, s: ConvShape, config: VtaConfig) -> Work:
         requant=_real(requant),
         zero=_real(vectors),
         store=beats(MemType.OUT, vectors),
-        stall=np.where(parted, np.maximum(0, t.co - products) * (t.h * t.w + reads), requant),
+        stall=np.where(parted, 0, requant),
         k_steps=_real(k_steps),
         window_steps=_real(window_steps),
         places=_real((s.h // t.h // t.h_threads) * (s.w // t.w)),
@@ -272,8 +271,8 @@ class _Pipeline:
         """Requantise and store a tile."""
         cost = self.cost
         if self.beside:
-            if number % 2 == 0:  # the tile before is in the half of ACC without parameters
-                self.alu = max(self.alu, ended + cost["stall"] if cost["stall"] and number else 0.0)
+            if cost["stall"] and number:
+                self.alu = max(self.alu, ended + cost["stall"])
             start = max(self.alu, ended + _REACT)
             self.gemm = max(self.gemm, start)
         else:
