@@ -24,6 +24,7 @@ from compiler.loop.expr import (
 )
 
 _SMALL = 127
+"""What every integer type holds."""
 
 
 @dataclass(frozen=True)
