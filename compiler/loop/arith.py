@@ -23,6 +23,9 @@ from compiler.loop.expr import (
     wrap,
 )
 
+_SMALL = 127
+"""What every integer type holds."""
+
 
 @dataclass(frozen=True)
 class Affine:
@@ -178,7 +181,8 @@ def evaluate(expr: Expr, values: Mapping[Var, int]) -> int:
         return int(expr.value)
     if isinstance(expr, Binary) and expr.op in INTEGER_OPS:
         result = INTEGER_OPS[expr.op](evaluate(expr.a, values), evaluate(expr.b, values))
-        return wrap(result, expr.dtype)
+        # Every integer type holds those, and to find out the type takes longest.
+        return result if 0 <= result <= _SMALL else wrap(result, expr.dtype)
     match expr:
         case Compare(op, a, b):
             return int(COMPARE[op](evaluate(a, values), evaluate(b, values)))
