@@ -16,6 +16,7 @@ from compiler.passes.insert_tokens import NO_INSTRUCTION, Access, insert_tokens
 from compiler.passes.interleave_tails import interleave_tails
 from compiler.passes.mark_overlap import mark_overlap
 from compiler.passes.place_micro_ops import place_micro_ops
+from compiler.passes.split_last_tail import split_last_tail
 from compiler.passes.split_products import split_products
 from compiler.passes.verify_tokens import verify_tokens
 from compiler.passes.zero_by_loads import hoist_zeroing, zero_by_loads
@@ -52,7 +53,14 @@ def emit_region(
 ) -> Program:
     """One instruction stream for all kernels, in order. `tensors` are keyed by buffer name."""
     config = context.config
-    tasks = [t.with_loc(f"{k.label}: {t.loc}") for k in kernels for t in k.tasks]
+    with context.step("split_last_tail"):
+        cut = [split_last_tail(k.tasks, config) for k in kernels]
+    tasks = [
+        t.with_loc(f"{kernel.label}: {t.loc}")
+        for kernel, parts in zip(kernels, cut, strict=True)
+        for t in parts
+    ]
+    _dump_tasks(context, name, "split_last_tail", tasks)
     for step, work in (("split_products", split_products), ("zero_by_loads", zero_by_loads)):
         with context.step(step):
             tasks = work(tasks, config)

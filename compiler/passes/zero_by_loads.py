@@ -2,7 +2,8 @@
 
 GEMM's own reset keeps the unit of the products busy. A LOAD ACC without rows, of padding alone,
 does the same in the unit for transfers, whenever ACC has a free slot. The LOADs move up behind the
-newest products before them, unless something in between still uses their elements.
+newest products before them, unless something in between still uses their elements. So do LOADs of
+micro-ops, which that unit would otherwise begin behind the zeroing.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ def hoist_zeroing(stream: Sequence[Access], config: VtaConfig) -> list[Access]:
         place = len(out)
         if _is_zeroing(access):
             place -= _height(access, out)
+        elif _is_micro_ops(access):
+            place -= _free(access, out)
         out.insert(place, access)
     return out
 
@@ -79,6 +82,21 @@ def hoist_zeroing(stream: Sequence[Access], config: VtaConfig) -> list[Access]:
 def _is_zeroing(access: Access) -> bool:
     insn = access.insn
     return isinstance(insn, Load) and insn.memory_type == MemType.ACC and not insn.y_size
+
+
+def _is_micro_ops(access: Access) -> bool:
+    insn = access.insn
+    return isinstance(insn, Load) and insn.memory_type == MemType.UOP
+
+
+def _free(access: Access, earlier: Sequence[Access]) -> int:
+    """How many instructions micro-ops move past: up to the newest products, or to a conflict."""
+    passed = 0
+    for other in reversed(earlier):
+        if isinstance(other.insn, Gemm) or conflict(access, other):
+            break
+        passed += 1
+    return passed
 
 
 def _height(access: Access, earlier: Sequence[Access]) -> int:

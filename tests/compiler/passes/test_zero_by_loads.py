@@ -100,6 +100,21 @@ def test_zeroing_stays_where_its_elements_are_in_use() -> None:
     assert [access.origin for access in hoist_zeroing([GEMM, ALU, _zero(8)], PYNQ)] == [0, 1, 9]
 
 
+def test_micro_ops_come_before_zeroing() -> None:
+    micro_ops = Load(memory_type=int(MemType.UOP), x_size=4, x_stride=4, y_size=1)
+    inputs = Load(memory_type=int(MemType.INP), x_size=4, x_stride=4, y_size=1)
+    load = Access(micro_ops, (), (Touch("uop", 4, 7),), 7)
+    bring = Access(inputs, (), (Touch("inp", 0, 3),), 6)
+    moved = hoist_zeroing([bring, _zero(8), load, GEMM], TINY)
+    assert [access.origin for access in moved] == [7, 6, 9, 0]
+    # Behind products, and behind what still reads the micro-ops that were there.
+    reader = Access(ALU.insn, (*ALU.reads, Touch("uop", 7, 7)), ALU.writes, 1)
+    moved = hoist_zeroing([GEMM, bring, load], TINY)
+    assert [access.origin for access in moved] == [0, 7, 6]
+    moved = hoist_zeroing([GEMM, reader, bring, load], TINY)
+    assert [access.origin for access in moved] == [0, 1, 7, 6]
+
+
 def test_long_products_are_cut_in_two(rng: np.random.Generator) -> None:
     uops = tuple(range(5))
     long = Task(Gemm(uop_end=5, iter_out=32, iter_in=32, dst_factor_in=1), None, uops)
