@@ -36,6 +36,7 @@ bench.command("machine")(measuring.bench_machine_command)
 bench.command("simulator")(measuring.bench_simulator_command)
 bench.command("layers")(measuring.bench_layers_command)
 bench.command("networks")(measuring.bench_networks_command)
+bench.command("threads")(measuring.bench_threads_command)
 bench.command("tuners")(tuning.bench_tuners_command)
 app.add_typer(bench, name="bench")
 

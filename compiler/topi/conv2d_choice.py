@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from compiler.topi.conv2d_space import Tiles, check_any, legal_tiles, steps_of
+from compiler.topi.conv2d_space import IntArray, Tiles, check_any, legal_tiles, steps_of
 from compiler.topi.conv2d_tiling import ConvShape, ConvTiling
 from compiler.topi.conv2d_time import estimated_cycles, modelled_cycles
 from vta_hw.spec.config import VtaConfig
@@ -20,10 +20,16 @@ def choose_tiling(shape: ConvShape, config: VtaConfig) -> ConvTiling:
     """The legal tiling of least modelled time; refused if not even single blocks fit."""
     check_any(shape, config)
     tiles = _candidates(shape, config)
+    best = ranked(tiles, shape, config)[:1]
+    return next(tiles[best].tilings(shape))
+
+
+def ranked(tiles: Tiles, shape: ConvShape, config: VtaConfig) -> IntArray:
+    """Places of the tilings that could be fastest, those of least modelled time first."""
     order = np.lexsort((steps_of(tiles, shape), estimated_cycles(tiles, shape, config)))
-    few = tiles[order[:_MODELLED_MOST]]
-    best = int(np.argmin(modelled_cycles(few, shape, config)))
-    return next(few[np.array([best])].tilings(shape))
+    few = order[:_MODELLED_MOST]
+    times = modelled_cycles(tiles[few], shape, config)
+    return few[np.argsort(times, kind="stable")]
 
 
 def _candidates(shape: ConvShape, config: VtaConfig) -> Tiles:

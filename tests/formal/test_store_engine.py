@@ -215,6 +215,7 @@ def test_protocol_and_amounts(tmp_path: Path):
     assert check(_proof(), "bmc", DEPTH, tmp_path)
 
 
+@pytest.mark.long
 def test_elements_go_where_they_belong(tmp_path: Path):
     assert check(_element_proof(), "bmc", DEPTH, tmp_path)
 

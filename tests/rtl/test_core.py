@@ -221,7 +221,7 @@ def _run(name: str, tests: Sequence[str], request: pytest.FixtureRequest, **sett
 @pytest.mark.slow
 @pytest.mark.parametrize("stalls", [False, True])
 def test_random_programs(stalls: bool, request: pytest.FixtureRequest):
-    _run("tiny", ["random_programs"], request, count=6, stalls=stalls)
+    _run("tiny", ["random_programs"], request, count=3, stalls=stalls)
 
 
 @pytest.mark.slow

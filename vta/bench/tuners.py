@@ -88,12 +88,13 @@ def tuner_costs(
     names = chosen([layer.name for layer in RESNET18], only)
     for layer in RESNET18:
         if layer.name in names:
-            task = _task(layer, config)
+            task = layer_task(layer, config)
             with Workers((task,), config, program_cycles, options.jobs) as workers:
                 yield _Bench(layer.name, task, log, workers, progress).cost(options)
 
 
-def _task(layer: Layer, config: VtaConfig) -> Task:
+def layer_task(layer: Layer, config: VtaConfig) -> Task:
+    """A layer as something to tune."""
     graph = layer_graph(layer, config.batch)
     network = place_graph(graph, CompileContext(config), numerics_for(config))
     (task,) = network_tasks(network, config)
