@@ -92,6 +92,7 @@ def tune(
     *,
     tuner: str = "xgb",
     trials: int = 64,
+    patience: int = 24,
     seed: int = 0,
     jobs: int | None = None,
     cold: bool = False,
@@ -103,9 +104,10 @@ def tune(
     """Search schedules for a network's convolutions on the cycle simulator, into a log.
 
     Each distinct layer gets up to `trials` trials of the `tuner` ("xgb", "genetic", "random" or
-    "exhaustive"), then the choices are made for the network as a whole. A log that is there is gone
-    on with: nothing in it is measured again. `jobs` is the number of processes (by default that of
-    the cores). A `cold` search does not know the analytical choice.
+    "exhaustive"), fewer if `patience` trials have found nothing faster; then the choices are made
+    for the network as a whole. A log that is there is gone on with: nothing in it is measured
+    again. `jobs` is the number of processes (by default that of the cores). A `cold` search does
+    not know the analytical choice.
     """
     from compiler.context import CompileContext
     from compiler.driver import place_graph
@@ -115,7 +117,7 @@ def tune(
 
     chosen = config_of(config, settings)
     jobs = usable_cores() if jobs is None else jobs
-    options = session.Options(tuner, trials, seed, jobs, cold)
+    options = session.Options(tuner, trials, patience, seed, jobs, cold)
     network = place_graph(import_model(Path(model)), CompileContext(chosen), numerics, batch)
     shown = session.SILENT if progress is None else progress
     return session.tune(network, chosen, Path(log), options, program_cycles, shown)

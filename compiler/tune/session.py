@@ -21,18 +21,17 @@ from compiler.tune.tasks import Task, network_tasks, workload_features
 from compiler.tune.workers import Measure, Workers
 from vta_hw.spec.config import VtaConfig
 
-_ALTERNATIVES = 2
-"""Fast points of a layer that are tried in the network, beside the fastest."""
-_NEAR = 1.02
-"""How much slower than the fastest an alternative may be, alone."""
-
 
 @dataclass(frozen=True)
 class Options:
-    """How to search. A cold search does not begin with what is compiled without a log."""
+    """How to search. A cold search does not begin with what is compiled without a log.
+
+    The search of a layer ends after `trials`, or after `patience` trials without a faster point.
+    """
 
     tuner: str = "xgb"
     trials: int = 64
+    patience: int = 24
     seed: int = 0
     jobs: int = 1
     is_cold: bool = False
@@ -40,7 +39,7 @@ class Options:
     def __post_init__(self) -> None:
         if self.tuner not in TUNERS:
             raise TuningError(f"tuner must be one of {', '.join(TUNERS)}, not {self.tuner!r}")
-        for name, least in (("trials", 1), ("seed", 0), ("jobs", 1)):
+        for name, least in (("trials", 1), ("patience", 1), ("seed", 0), ("jobs", 1)):
             if getattr(self, name) < least:
                 raise TuningError(f"{name} must be at least {least}, not {getattr(self, name)}")
 
@@ -146,10 +145,11 @@ class LayerSearch:
         if not options.is_cold:
             tuner.tell(task.default, default)
             progress.advance(1)
-        while len(tuner.rows) < limit:
+        while len(tuner.rows) < limit and _is_patient(tuner.cycles, options.patience):
             rows = tuner.propose(min(tuner.batch, limit - len(tuner.rows)))
             tuner.observe(rows, self._measured(number, rows))
             progress.advance(len(rows))
+        progress.advance(limit - len(tuner.rows))
         self.history.append(measured(tuner.rows, tuner.cycles, task.features))
         best = min(range(len(tuner.rows)), key=lambda n: (tuner.cycles[n], n))
         return LayerResult(
@@ -174,15 +174,21 @@ class LayerSearch:
         return [known[key_of(task.point(row))] for row in rows]
 
 
+def _is_patient(cycles: Sequence[int], patience: int) -> bool:
+    """Whether one of the last trials was faster than all before."""
+    return len(cycles) <= patience or min(cycles[-patience:]) < min(cycles[:-patience])
+
+
 Choice = dict[str, ConvTiling]
 """A tiling for each workload."""
 
 
 class _NetworkChoice:
-    """What is best for single layers need not be for the network: the fastest few are tried in it.
+    """What is best for single layers need not be for the network, where layers overlap.
 
-    Each alternative of one layer is measured in the network of otherwise the same choices. Then all
-    that made it faster are taken together; should that be slower, the best one alone is.
+    The network with all analytical choices is measured and that with all of the fastest points,
+    and from the better one on each layer with its other choice. Then all that made it faster are
+    taken together; should that be slower, the best one alone is.
     """
 
     def __init__(self, tasks: Sequence[Task], name: str, log: Log, workers: Workers) -> None:
@@ -191,18 +197,13 @@ class _NetworkChoice:
     def run(self, progress: Progress) -> tuple[int, int]:
         """Note the choices in the log; the network's cycles without them, and with them."""
         default = {task.workload: task.tiling(task.default) for task in self.tasks}
-        fast = {task.workload: self._fastest(task) for task in self.tasks}
-        best = {workload: tilings[0] for workload, tilings in fast.items()}
-        others = [
-            (workload, tiling)
-            for workload, tilings in fast.items()
-            for tiling in dict.fromkeys((*tilings[1:], default[workload]))
-            if tiling != best[workload]
-        ]
-        progress.begin("the network as a whole", 3 + len(others))
+        best = {task.workload: self._fastest(task) for task in self.tasks}
+        count = sum(default[workload] != best[workload] for workload in default)
+        progress.begin("the network as a whole", 3 + count)
         first = [default, best]
         cycles = self._measured(first, progress)
-        base = first[cycles.index(min(cycles))]
+        base, other = first if cycles[0] <= cycles[1] else first[::-1]
+        others = [(w, tiling) for w, tiling in other.items() if tiling != base[w]]
         changed = [{**base, workload: tiling} for workload, tiling in others]
         taken = self._measured(changed, progress)
         gains = [
@@ -220,13 +221,11 @@ class _NetworkChoice:
             self.log.add_chosen(workload, asdict(tiling))
         return cycles[0], all_cycles[winner]
 
-    def _fastest(self, task: Task) -> list[ConvTiling]:
-        """The fastest points of a layer alone, those first that load and wait least often."""
-        points = self.log.trials[task.workload]
-        order = sorted(points, key=lambda point: (points[point], point))
-        least = points[order[0]]
-        near = [p for p in order[: 1 + _ALTERNATIVES] if points[p] <= _NEAR * least]
-        return [tiling_of(json.loads(point)) for point in near]
+    def _fastest(self, task: Task) -> ConvTiling:
+        """The fastest point of a layer alone; the analytical choice if it is as fast."""
+        points, default = self.log.trials[task.workload], key_of(task.point(task.default))
+        point = min(points, key=lambda point: (points[point], point != default, point))
+        return tiling_of(json.loads(point))
 
     def _measured(self, choices: Sequence[Choice], progress: Progress) -> list[int]:
         """The network's cycles with choices: from the log, or measured now and noted there."""

@@ -42,6 +42,10 @@ def tune_command(
     settings: SetOption = None,
     tuner: Annotated[TunerChoice, typer.Option(help="how to search")] = TunerChoice.XGB,
     trials: Annotated[int, typer.Option(metavar="N", help="for each distinct layer")] = 64,
+    patience: Annotated[
+        int,
+        typer.Option(metavar="N", help="trials of a layer without gain that end its search"),
+    ] = 24,
     seed: Annotated[int, typer.Option(help="of the search")] = 0,
     jobs: Annotated[
         int | None, typer.Option(metavar="N", help="processes that measure; all cores by default")
@@ -74,6 +78,7 @@ def tune_command(
             config,
             tuner=tuner.value,
             trials=trials,
+            patience=patience,
             seed=seed,
             jobs=jobs,
             cold=cold,

@@ -82,6 +82,15 @@ def test_a_longer_run_begins_with_the_shorter_one(tmp_path: Path) -> None:
     assert [layer.measured for layer in found.layers] == [8, 8]
 
 
+def test_a_search_without_progress_ends(tmp_path: Path) -> None:
+    found = _tune(tmp_path / "log", tuner="random", trials=90, patience=5)
+    log = Log.read(tmp_path / "log", TINY)
+    for layer in found.layers:
+        cycles = list(log.trials[layer.workload].values())
+        assert layer.trials == len(cycles) < 90
+        assert min(cycles[:-5]) == min(cycles) == layer.best_cycles
+
+
 def test_a_cold_search_does_not_begin_with_the_default(tmp_path: Path) -> None:
     found = _tune(tmp_path / "log", is_cold=True, trials=3, tuner="exhaustive")
     tasks = small_tasks()
@@ -112,7 +121,9 @@ def test_progress_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"tuner": "best"}, {"trials": 0}, {"seed": -1}, {"jobs": 0}], ids=str
+    "options",
+    [{"tuner": "best"}, {"trials": 0}, {"patience": 0}, {"seed": -1}, {"jobs": 0}],
+    ids=str,
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(TuningError, match="must be"):
