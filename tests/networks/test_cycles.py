@@ -8,7 +8,7 @@ import pytest
 
 import vta
 from tests.models import model_path
-from vta.bench.costs import layer_costs, network_cost
+from vta.bench.costs import layer_costs, network_cost, network_costs
 from vta.bench.workloads import NETWORKS, RESNET18
 from vta.profiling.measure import profile
 from vta_hw.spec.config import VtaConfig
@@ -36,3 +36,11 @@ def test_layers_alone_are_near_their_bound(latency: int) -> None:
     for cost in costs:
         share = cost.counted.bound_cycles / cost.cycles
         assert share >= (0.85 if cost.name in SHORT else 0.93), cost.name
+
+
+@pytest.mark.slow
+def test_powers_of_two_without_extensions() -> None:
+    """As the original VTA computes ResNet-18: a bias, a shift and bounds behind each sum."""
+    config = VtaConfig.load("pynq").override(["DRAM_LATENCY=16"])
+    (cost,) = network_costs(config, lambda text: nullcontext(), ["resnet18"])
+    assert cost.counted.cycles <= 7_700_000
