@@ -1,7 +1,11 @@
-"""Numerics `ties-up`: powers of two are a bias, a shift and bounds, exact without extensions."""
+"""Scales that are powers of two are exact without extensions: ties up, or to even as `ort` has it.
+
+With numerics `ties-up` a sum takes a bias, a shift and bounds.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,6 +25,7 @@ from vta_hw.spec.program import Program
 PYNQ, DEFAULT = VtaConfig.load("pynq"), VtaConfig.load("default")
 SIZE, CHANNELS = 6, 20
 Values = dict[str, np.ndarray[Any, Any]]
+Rounding = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
 
 
 @st.composite
@@ -58,17 +63,24 @@ def _block(rng: np.random.Generator, x: Quant, other: Quant, mid: Quant, out: Qu
     return Graph("block", ("x", "other"), ("y",), {t.name: t for t in tensors}, nodes)
 
 
-def _quantised(real: np.ndarray[Any, Any], quant: Quant) -> np.ndarray[Any, Any]:
-    """The nearest value, ties up: all here are sums of few powers of two, exact in float64."""
+def _ties_up(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The nearest integer: all here are sums of few powers of two, exact in float64."""
+    return np.floor(x + 0.5)
+
+
+ROUNDINGS: dict[str, Rounding] = {"ties-up": _ties_up, "ort": np.rint}
+
+
+def _quantised(real: np.ndarray[Any, Any], quant: Quant, rounded: Rounding) -> np.ndarray[Any, Any]:
     zero, scale = int(quant.zero_point[0]), float(quant.scale[0])
-    return np.clip(np.floor(real / scale + 0.5) + zero, -128, 127)
+    return np.clip(rounded(real / scale) + zero, -128, 127)
 
 
 def _real(value: np.ndarray[Any, Any], quant: Quant) -> np.ndarray[Any, Any]:
     return (value.astype(np.float64) - int(quant.zero_point[0])) * float(quant.scale[0])
 
 
-def _expected(graph: Graph, values: Values) -> Values:
+def _expected(graph: Graph, values: Values, rounded: Rounding) -> Values:
     """In real numbers, from the definition of the quantisation."""
     quant = {name: quant_of(graph.type_of(name)) for name in graph.tensors if name != "b"}
     x, weights, bias = values["x"], graph.tensors["w"].data, graph.tensors["b"].data
@@ -81,9 +93,9 @@ def _expected(graph: Graph, values: Values) -> Values:
             taps = weights[:, :, dy, dx].astype(np.float64) * scales[:, None]
             acc += real[dy : dy + SIZE, dx : dx + SIZE] @ taps.T
     acc += bias * scales * float(quant["x"].scale[0])
-    mid = _quantised(acc[None], quant["mid"])
+    mid = _quantised(acc[None], quant["mid"], rounded)
     total = _real(mid, quant["mid"]) + _real(values["other"], quant["other"])
-    result = _quantised(total, quant["sum"])
+    result = _quantised(total, quant["sum"], rounded)
     return {"mid": mid, "sum": result, "y": np.maximum(result, int(quant["y"].zero_point[0]))}
 
 
@@ -92,15 +104,22 @@ def _expected(graph: Graph, values: Values) -> Values:
     quants(-6, -4, ZERO), quants(-5, 0, ZERO), quants(-4, -1, ZERO), quants(-4, 0, ZERO), st.data()
 )
 @pytest.mark.parametrize("config", [PYNQ, DEFAULT], ids=["pynq", "default"])
+@pytest.mark.parametrize("numerics", ROUNDINGS)
 def test_a_residual_block(
-    config: VtaConfig, x: Quant, other: Quant, mid: Quant, out: Quant, data: st.DataObject
+    numerics: str,
+    config: VtaConfig,
+    x: Quant,
+    other: Quant,
+    mid: Quant,
+    out: Quant,
+    data: st.DataObject,
 ) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     graph = _block(rng, x, other, mid, out)
-    core = lower_qnn(graph, "ties-up")
+    core = lower_qnn(graph, numerics)
     values = random_inputs(graph, rng)
     found = evaluate(core, values)
-    for name, expected in _expected(graph, values).items():
+    for name, expected in _expected(graph, values, ROUNDINGS[numerics]).items():
         np.testing.assert_array_equal(found[name], expected, name)
     package = check(core, config, rng, runs=1, repeats=1).package
     assert not package.notes
