@@ -300,7 +300,7 @@ def _rescale(call: HostOperands) -> Array:
 
 
 def _add(call: HostOperands) -> Array:
-    mode = call.choice("mode", ("double", "xnnpack", "scaled"))
+    mode = call.choice("mode", ("double", "linear", "scaled"))
     if mode != "double":
         return _integer_add(call, mode)
     raise_by = call.integer("left_shift")

@@ -173,7 +173,7 @@ def add(graph: Graph, node: Node, name: str) -> HostKernel:
         real = cast("float32", total) * Const(attrs["scale"], "float32")
         return int32(call("round_even", real, dtype="float32")) + attrs["zero_point"]
 
-    forms = {"double": double, "xnnpack": integer, "scaled": scaled}
+    forms = {"double": double, "linear": integer, "scaled": scaled}
     form = forms[_mode(node, forms)]
 
     def element(*at: Expr) -> Expr:

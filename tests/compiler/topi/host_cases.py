@@ -260,11 +260,11 @@ def _add(op: str, rng: Rng, name: str) -> Case:
     if rng.random() < 0.5:
         low, high = (int(v) for v in rng.integers(1 << 10, 1 << 21, 2))
         attrs = {
-            "mode": "xnnpack",
+            "mode": "linear",
             "lhs_multiplier": low,
             "rhs_multiplier": high,
             "bias": int(rng.integers(-(1 << 29), 1 << 29)),
-            "shift": int(rng.integers(13, 26)),
+            "shift": int(rng.choice([0, 1, *range(13, 26)])),
             "zero_point": int(rng.integers(-128, 128)),
             **_clamps(rng),
         }
