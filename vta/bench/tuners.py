@@ -43,7 +43,7 @@ class Options:
     """How much is measured: points per layer for the mark, trials and seeds of the searches."""
 
     sample: int = 5000
-    trials: int = 64
+    trials: int = 128
     seeds: int = 5
     jobs: int = 1
 

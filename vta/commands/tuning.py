@@ -137,7 +137,7 @@ def bench_tuners_command(
     latency: LatencyOption = None,
     only: OnlyOption = None,
     sample: Annotated[int, typer.Option(metavar="N", help="points for the mark")] = 5000,
-    trials: Annotated[int, typer.Option(metavar="N", help="of each search")] = 64,
+    trials: Annotated[int, typer.Option(metavar="N", help="of each search")] = 128,
     seeds: Annotated[int, typer.Option(metavar="N", help="of each search")] = 5,
     jobs: Annotated[
         int | None, typer.Option(metavar="N", help="processes that measure; all cores by default")
