@@ -1,7 +1,7 @@
 """How long a convolution takes with a tiling: a model of the machine's pipeline.
 
 A step loads inputs and weights, then multiplies; a tile ends with requantisation and a store.
-`least_cycles` looks at sums alone, for many tilings at once. `modelled_cycles` goes through the
+`estimated_cycles` looks at sums alone, for many tilings at once. `modelled_cycles` goes through the
 steps of one tiling and keeps when the bus, the units and the buffers are free again. It leaves out
 single cycles of the control, and of many tiles it takes some for all.
 """

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
 from compiler.topi.conv2d_choice import ranked
-from compiler.topi.conv2d_space import legal_tiles
 from compiler.tune.tasks import Task
 from vta.bench.costs import Progress, chosen
 from vta.bench.tuners import layer_task
@@ -21,7 +22,6 @@ from vta_hw.spec.config import VtaConfig
 THREADS = (1, 2)
 _MEASURED = 12
 """Schedules that the model of the time likes most; the fastest of them counts."""
-_ONCE = {"inp_halves": (1,), "wgt_halves": (1,), "acc_halves": (1,)}
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,10 @@ def thread_costs(
 
 
 def _best(task: Task, threads: int) -> int:
-    shape = task.build.shape
-    tiles = legal_tiles(shape, task.config, _ONCE)
-    tiles = tiles[tiles.threads == threads]
-    few = ranked(tiles, shape, task.config)[:_MEASURED]
-    rows = [task.row(tiling) for tiling in tiles[few].tilings(shape)]
-    return min(program_cycles(task.program(row)) for row in rows if row is not None)
+    tiles = task.tiles
+    places = np.flatnonzero((tiles.threads == threads) & (tiles.halves == 1))
+    few = places[ranked(tiles[places], task.build.shape, task.config)[:_MEASURED]]
+    return min(program_cycles(task.program(row)) for row in few.tolist())
 
 
 def rows(costs: Sequence[ThreadCost]) -> list[tuple[object, ...]]:

@@ -22,6 +22,7 @@ from vta.commands.options import (
 
 if TYPE_CHECKING:
     from compiler.tune.session import TuneResult
+    from vta.bench import tuners
 
 
 class TunerChoice(StrEnum):
@@ -163,14 +164,18 @@ def bench_tuners_command(
     rows = tuners_page.rows(found, options)
     show.write_table(show.table(title, tuners_page.HEADINGS, rows))
     if write is not None:
-        write.write_text(tuners_page.page(chosen, options, found, _command(config, latency, only)))
+        command = _command(config, latency, only, options)
+        write.write_text(tuners_page.page(chosen, options, found, command))
     if as_json:
         records = [cost.record() for cost in found]
         show.write_json({"config": chosen.name, "latency": chosen.dram_latency, "layers": records})
 
 
-def _command(config: str, latency: int | None, only: list[str] | None) -> str:
-    words = ["vta bench tuners", f"--config {config}"]
+def _command(
+    config: str, latency: int | None, only: list[str] | None, options: tuners.Options
+) -> str:
+    words = ["vta bench tuners -o LOG", f"--config {config}"]
+    words += [f"--sample {options.sample} --trials {options.trials} --seeds {options.seeds}"]
     words += [] if latency is None else [f"--latency {latency}"]
     words += [f"--only {text}" for text in only or ()]
     return " ".join([*words, "--write PAGE.md"])
