@@ -48,7 +48,7 @@ $(VENV)/installed-demo: $(INPUTS) | $(VENV)/bin/python
 
 $(VENV)/installed-test: $(INPUTS) | $(VENV)/bin/python
 	@echo "installing into $(VENV) what the tests need"
-	$(PIP) --editable '.[demo,test,rtl,formal,tune]'
+	$(PIP) --editable '.[demo,test,rtl,formal,tune,fpga]'
 	touch $@ $(VENV)/installed-demo
 
 clean:

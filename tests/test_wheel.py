@@ -47,7 +47,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_contents(wheel: Path):
     names = zipfile.ZipFile(wheel).namelist()
     top = {name.split("/")[0] for name in names if ".dist-info" not in name}
-    assert top == {"vta", "vta_hw", "vta_sim", "compiler", "runtime"}
+    assert top == {"vta", "vta_hw", "vta_sim", "compiler", "runtime", "fpga"}
     assert {f"vta_hw/spec/configs/{name}.json" for name in named_configs()} <= set(names)
     copy = wheel.parent / "source"
     source = {

@@ -22,7 +22,7 @@ BASE: dict[str, Any] = {
 
 def test_names_of_the_configs() -> None:
     assert set(named_configs()) == {
-        "batch4", "default", "mac64", "pynq", "rect", "tiny", "ultra96", "zcu104",
+        "batch4", "default", "mac64", "pynq", "rect", "tiny", "ulx3s", "ultra96", "zcu104",
     }  # fmt: skip
 
 

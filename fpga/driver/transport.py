@@ -1,0 +1,60 @@
+"""The way to a board: its memory, the registers of its core, and what it says it is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a board says of itself.
+
+    `memory_bytes` can be addressed from 0 on by the core; `clock_hz` is that of core and memory.
+    """
+
+    board: str
+    memory_bytes: int
+    clock_hz: int
+    version: int
+
+
+class Transport(ABC):
+    """Access to one board; every method raises `DeviceError` when the board does not answer.
+
+    Addresses are bytes. Memory is not read or written while the core runs.
+    """
+
+    name: str
+    """What the user called the board, for messages: a port, or a device file."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> Identity:
+        """What the board said when the transport was opened."""
+
+    @abstractmethod
+    def read_register(self, offset: int) -> int:
+        """The 32-bit register of the core at byte `offset` (`vta_hw.spec.registers`)."""
+
+    @abstractmethod
+    def write_register(self, offset: int, value: int) -> None:
+        """Write a 32-bit register; it has been written when this returns."""
+
+    @abstractmethod
+    def read_memory(self, address: int, size_bytes: int) -> np.ndarray:
+        """A copy of memory as uint8."""
+
+    @abstractmethod
+    def write_memory(self, address: int, data: np.ndarray) -> None:
+        """Put uint8 into memory; it is there when this returns."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Stop the core, whatever it does, and forget its registers; memory keeps its contents."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the board back; nothing else may be called afterwards."""
