@@ -83,6 +83,9 @@ INITIAL_REFRESHES = 8
 """Refresh commands between power-up and the first access."""
 
 
+SETTLED_TO_RUN = 4
+"""Cycles from the one in which the controller says that it is settled to cycle 0 of a run."""
+
 REFRESHES_OWED_MAX = 7
 """Refreshes that may be put off, fewer than the 8 that chips of this kind allow."""
 
