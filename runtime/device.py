@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -74,6 +74,13 @@ class Device(ABC):
     @abstractmethod
     def alloc(self, size_bytes: int) -> int:
         """The address of `size_bytes` fresh bytes of DRAM, their contents undefined."""
+
+    def check_room(self, sizes: Iterable[int], stream_bytes: int = 0) -> None:
+        """Refuse allocations of these sizes, and a stream behind them, that cannot all be had.
+
+        Nothing is changed. A device that does not know its limits refuses nothing.
+        """
+        return
 
     @abstractmethod
     def write(self, address: int, data: bytes | np.ndarray) -> None:

@@ -35,7 +35,13 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "runtime.container": ("vta_hw.spec",),
     "runtime.npy": (),
     "compiler": ("vta_hw.spec", "runtime.package"),
-    "fpga": ("vta_hw.spec", "vta_hw.rtl", "runtime.device", "runtime.devices.core_result"),
+    "fpga": (
+        "vta_hw.spec",
+        "vta_hw.rtl",
+        "runtime.device",
+        "runtime.devices.allocating",
+        "runtime.devices.core_result",
+    ),
     "vta": PACKAGES,
 }
 # Exceptions to a permission above: the hardware stays an independent check on the semantics.

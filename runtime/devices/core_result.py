@@ -11,10 +11,8 @@ from vta_hw.spec.events import Timeline
 from vta_hw.spec.isa import FaultClass, Instruction, Stage
 from vta_hw.spec.registers import NO_INDEX, Register, Verdict
 from vta_hw.spec.result import Fault, RunResult, Status
+from vta_hw.spec.semantics import ADDRESS_LIMIT
 from vta_sim.report import describe_end, describe_fault
-
-ADDRESSES_END = 1 << 32
-"""End of what the core can address, in bytes."""
 
 BASE_REGISTERS = (
     Register.UOP_BASE,
@@ -33,7 +31,7 @@ class CoreError(DeviceError):
 def limit_register(end: int, config: VtaConfig) -> int:
     """The value of DRAM_LIMIT for legal addresses below `end`."""
     if end:
-        return end % ADDRESSES_END
+        return end % ADDRESS_LIMIT
     # 0 stands for 2^32; nothing fits into one byte either, unless elements are as short.
     if min(config.elem_bytes(memory) for memory in MemType) == 1:
         raise DeviceError(
