@@ -156,6 +156,9 @@ class MappedTransport(Transport):
     bitstream again does. Without it `reset` can do no more than wait until the core has ended.
     """
 
+    # The processor takes an error response on its bus as a fault of the program, or of the kernel.
+    survives_bus_errors = False
+
     def __init__(
         self,
         window: Window,

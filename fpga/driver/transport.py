@@ -35,6 +35,9 @@ class Transport(ABC):
     name: str
     """What the user called the board, for messages: a port, or a device file."""
 
+    survives_bus_errors = True
+    """Whether a register that answers with an error costs a `DeviceError`, and not the process."""
+
     @property
     @abstractmethod
     def identity(self) -> Identity:
