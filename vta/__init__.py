@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         tune,
         tuned_choices,
     )
-    from vta.devices import open_device
+    from vta.devices import open_device, selftest
     from vta.profiling.measure import Profile
     from vta_hw.spec.config import VtaConfig as Config
     from vta_hw.spec.config import named_configs
@@ -77,6 +77,7 @@ __all__ = [
     "profile",
     "random_inputs",
     "run_program",
+    "selftest",
     "te",
     "tune",
     "tuned_choices",
@@ -115,6 +116,7 @@ _HOMES = {
     "profile": "vta.api",
     "random_inputs": "vta.api",
     "run_program": "vta.api",
+    "selftest": "vta.devices",
     "te": "compiler.te:",
     "tune": "vta.api",
     "tuned_choices": "vta.api",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from runtime.device_names import device_names
 
 if TYPE_CHECKING:
+    from fpga.driver.selftest_steps import StepReport
     from fpga.driver.transport import Transport
     from runtime.device import Device, Engine, Waves
     from vta_hw.spec.config import VtaConfig
@@ -150,3 +151,37 @@ def open_device(
     except BaseException:
         transport.close()
         raise
+
+
+def selftest(
+    name: str,
+    config: VtaConfig | None = None,
+    *,
+    seed: int = 0,
+    memory_bytes: int | None = None,
+    record: str | Path | None = None,
+    listener: Callable[[StepReport], None] | None = None,
+) -> list[StepReport]:
+    """Test a device step by step; `fpga.driver.selftest` says how, and what the options are.
+
+    Without a config, that of a board is the named one that its core says it has, that of any other
+    device is ``default``.
+    """
+    from fpga.driver import selftest as tests
+    from vta_hw.spec.config import VtaConfig
+
+    if is_board(name):
+        size = tests.MEMORY_BYTES if memory_bytes is None else memory_bytes
+        transport = open_transport(name, record)
+        try:
+            return tests.check_board(
+                transport, config, seed=seed, memory_bytes=size, listener=listener
+            )
+        finally:
+            transport.close()
+    chosen = VtaConfig.load("default") if config is None else config
+    device = open_device(name, chosen, record=record)
+    try:
+        return tests.check_device(device, seed=seed, listener=listener)
+    finally:
+        device.close()
