@@ -106,7 +106,7 @@ class CorePort:
         if control not in (_OK, _FAULT):
             raise DeviceError(
                 f"the core at {name} was launched and reads CONTROL {control:#x}, which is neither "
-                f"running nor ended; run `vta selftest` on it"
+                f"running nor ended, as if it had been reset; run `vta selftest` on it"
             )
 
     def ended(self) -> Ended:

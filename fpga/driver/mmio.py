@@ -37,7 +37,9 @@ BOARD = "mmio"
 _WINDOW_BYTES = 1 << registers.ADDRESS_BITS
 _RUNNING = 1 << registers.CONTROL_LAUNCH
 _STATUS = frozenset({Register.CONTROL, Register.IRQ_STATUS})
-_SYSFS = Path("/sys")
+SYSFS = Path("/sys")
+"""Where the kernel tells of its devices."""
+
 _BUFFER_CLASSES = ("u-dma-buf", "udmabuf")
 
 
@@ -63,10 +65,10 @@ class Buffer(Protocol):
 class DmaBuffer:
     """A buffer of the kernel module u-dma-buf, by its device file."""
 
-    def __init__(self, device: str | Path, *, sysfs: Path = _SYSFS) -> None:
-        """Where it lies and how large it is comes from its folder below `sysfs`."""
+    def __init__(self, device: str | Path) -> None:
+        """Where it lies and how large it is comes from its folder below `SYSFS`."""
         path = Path(device)
-        folders = [sysfs / "class" / kind / path.name for kind in _BUFFER_CLASSES]
+        folders = [SYSFS / "class" / kind / path.name for kind in _BUFFER_CLASSES]
         found = next((folder for folder in folders if folder.is_dir()), None)
         if found is None:
             raise DeviceError(
@@ -177,7 +179,7 @@ class MappedTransport(Transport):
         self._identity = Identity(BOARD, buffer.data.size, clock_hz, version)
 
     @classmethod
-    def open(cls, spec: str, *, sysfs: Path = _SYSFS) -> MappedTransport:
+    def open(cls, spec: str) -> MappedTransport:
         """By device files: ``REGISTERS,MEMORY`` as in ``/dev/uio0,/dev/udmabuf0``."""
         window, comma, memory = spec.partition(",")
         if not (window and comma and memory):
@@ -185,7 +187,7 @@ class MappedTransport(Transport):
                 f"a core in this chip needs registers and memory, as in "
                 f"mmio:/dev/uio0,/dev/udmabuf0, not {spec!r}"
             )
-        return cls(Window.parse(window), DmaBuffer(memory, sysfs=sysfs))
+        return cls(Window.parse(window), DmaBuffer(memory))
 
     @property
     def identity(self) -> Identity:

@@ -65,6 +65,7 @@ def _registers(bench: Bench) -> Mapping[str, Figure]:
     held = [r for r in Register if r not in READ_ONLY | _NO_VALUE]
     rng = bench.rng("registers")
     accesses = 0
+    device.forget()
     try:
         for pattern in (*_PATTERNS, None, None):
             drawn = rng.integers(0, _WORD, len(held), np.uint64, endpoint=True).tolist()

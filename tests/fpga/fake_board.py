@@ -23,7 +23,7 @@ _PAGED = ~(PAGE_BYTES - 1) & 0xFFFFFFFF
 
 
 class FakeBoard(Transport):
-    """A core for `config` with memory, on the cycle simulator.
+    """A core for `config` with memory (an array, or so many bytes), on the cycle simulator.
 
     `polls` is how often CONTROL reads as running after a launch; below 0 a run never ends. `calls`
     counts what was asked for and `bytes_written` what was put into memory. `fail_after` makes the
@@ -35,14 +35,16 @@ class FakeBoard(Transport):
     def __init__(
         self,
         config: VtaConfig,
-        memory_bytes: int = 1 << 20,
+        memory: int | np.ndarray = 1 << 20,
         *,
         base_address: int = 0,
         core_id: int = registers.CORE_ID,
         polls: int = 2,
     ) -> None:
         self.config = config
-        self.memory = np.random.default_rng(0).integers(0, 256, memory_bytes, np.uint8)
+        if isinstance(memory, int):
+            memory = np.random.default_rng(0).integers(0, 256, memory, np.uint8)
+        self.memory = memory
         self.polls = polls
         self.calls: Counter[str] = Counter()
         self.bytes_written = 0
@@ -89,6 +91,10 @@ class FakeBoard(Transport):
                 self._registers[offset] = value & 1
             case _ if not self._is_running():
                 self._registers[offset] = value & (_PAGED if offset in BASE_REGISTERS else ~0)
+
+    def known(self) -> set[int]:
+        """Offsets of all registers."""
+        return set(self._registers)
 
     # -- memory ---------------------------------------------------------------------------------
 

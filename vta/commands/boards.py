@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,12 +15,6 @@ from vta.commands.options import (
     RecordOption,
     SetOption,
 )
-
-if TYPE_CHECKING:
-    from fpga.driver.selftest_steps import StepReport
-
-_NAME_WIDTH = 10
-_VERDICT_WIDTH = 14
 
 
 def selftest_command(
@@ -59,34 +53,18 @@ def selftest_command(
         seed=seed,
         memory_bytes=memory_bytes,
         record=record,
-        listener=_show,
+        listener=show.write_step,
     )
     wall_s = time.perf_counter() - start
-    failed = [r.name for r in reports if str(r.verdict) == "failed"]
-    passed = sum(str(r.verdict) == "passed" for r in reports)
-    show.write(
-        f"{passed} of {len(reports)} steps passed, {len(failed)} failed"
-        + (f" ({', '.join(failed)})" if failed else "")
-        + f", {wall_s:.1f} s"
-    )
+    status = show.write_steps(reports)
     if as_json:
         show.write_json(
             {
                 "device": device,
-                "ok": not failed,
+                "ok": status == show.EXIT_OK,
                 "seed": seed,
                 "wall_s": round(wall_s, 6),
                 "steps": [report.to_dict() for report in reports],
             }
         )
-    return show.EXIT_DIFFERENT if failed else show.EXIT_OK
-
-
-def _show(report: StepReport) -> None:
-    text = report.text or ", ".join(f"{k} {_value(v)}" for k, v in report.figures.items())
-    line = f"{report.name:{_NAME_WIDTH}} {report.verdict:{_VERDICT_WIDTH}} {report.seconds:7.3f} s"
-    show.write(f"{line}  {text}")
-
-
-def _value(value: int | float | str) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return status
