@@ -59,6 +59,7 @@ OUTSIDE: Mapping[str, set[str]] = {
     "runtime.package": {"numpy"},
     "runtime.container": set(),
     "runtime.npy": {"numpy"},
+    "fpga.driver": {"numpy", "serial"},
 }
 
 

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runtime.device_names import device_names
 
@@ -33,17 +33,16 @@ class BoardKind:
 def _open_ulx3s(argument: str) -> Transport:
     from runtime.device import DeviceError
 
-    link = importlib.import_module("fpga.driver.serial_link").SerialLink
     port, comma, baud = argument.partition(",")
-    if not comma:
-        opened: Transport = link(port, expected_board="ulx3s")
-        return opened
-    if not baud.isdecimal() or not int(baud):
-        raise DeviceError(
-            f"the rate behind port {port!r} must be a number of bits per second, not {baud!r}"
-        )
-    opened = link(port, baud=int(baud), expected_board="ulx3s")
-    return opened
+    options: dict[str, Any] = {"expected_board": "ulx3s"}
+    if comma:
+        if not baud.isdecimal() or not int(baud):
+            raise DeviceError(
+                f"the rate behind port {port!r} must be a number of bits per second, not {baud!r}"
+            )
+        options["baud"] = int(baud)
+    link: Transport = importlib.import_module("fpga.driver.serial_link").SerialLink(port, **options)
+    return link
 
 
 def _open_mmio(argument: str) -> Transport:

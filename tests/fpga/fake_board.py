@@ -27,7 +27,7 @@ class FakeBoard(Transport):
 
     `polls` is how often CONTROL reads as running after a launch; below 0 a run never ends. `calls`
     counts what was asked for and `bytes_written` what was put into memory. `fail_after` makes the
-    call after so many more raise; `on_call` sees every call.
+    call after so many more raise; `on_call` sees every call; `twist` changes what is fetched.
     """
 
     name = "fake0"
@@ -51,6 +51,7 @@ class FakeBoard(Transport):
         self.resets = 0
         self.fail_after: int | None = None
         self.on_call: Callable[[str], None] | None = None
+        self.twist: Callable[[bytes], bytes] = bytes
         self.is_closed = False
         self._base = base_address
         self._id = core_id
@@ -169,7 +170,7 @@ class FakeBoard(Transport):
         at = held[Register.INSN_BASE] - self._base
         stream = self.memory[at : at + INSN_BYTES * held[Register.INSN_COUNT]].tobytes()
         dram = self.memory[start : max(start, end)].copy()
-        result = open_device("cycle", self.config).run_stream(stream, dram)
+        result = open_device("cycle", self.config).run_stream(self.twist(stream), dram)
         self.memory[start : start + dram.size] = dram
         self._show(result)
 

@@ -148,6 +148,14 @@ def test_what_cannot_be_opened(core: MappedCore, spec: str, words: str) -> None:
     assert words in str(caught.value)
 
 
+def test_the_older_name_of_the_kernel_module(core: MappedCore) -> None:
+    older = core.sysfs / "class" / "udmabuf"
+    core.attributes.parent.rename(older)
+    transport = MappedTransport.open(core.spec)
+    transport.write_memory(0, np.zeros(1, np.uint8))
+    assert (older / "udmabuf0" / "sync_for_device").read_text() == "1"
+
+
 def test_attributes_that_are_no_numbers(core: MappedCore) -> None:
     (core.attributes / "size").write_text("much\n")
     with pytest.raises(DeviceError, match="size' cannot be used: invalid literal"):
