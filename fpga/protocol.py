@@ -85,8 +85,8 @@ OP_DOCS = {
     Op.IDENTIFY: "count 0; answered with a `Greeting`",
     Op.READ_REGISTER: "address: offset of the core's register; count 4; answered with its value",
     Op.WRITE_REGISTER: "address: offset of the core's register; count 4; data: its value",
-    Op.READ_MEMORY: f"address, count 1 to {BLOCK_BYTES}: answered with these bytes of memory",
-    Op.WRITE_MEMORY: f"address, count 1 to {BLOCK_BYTES}: data goes to these bytes of memory",
+    Op.READ_MEMORY: f"address, count 1 to {BLOCK_BYTES}; answered with these bytes of memory",
+    Op.WRITE_MEMORY: f"address, count 1 to {BLOCK_BYTES}; data goes to these bytes of memory",
     Op.RESET: "count 0; resets the core, not the memory",
     Op.STATISTICS: "count 0; answered with `Statistics`",
     Op.SET_RUN_LIMIT: "count 0; address: milliseconds that a run may take; 0 for any time",
@@ -159,7 +159,8 @@ class Request:
         """The request with this content, which need not make sense."""
         if len(content) < HEADER_BYTES:
             raise FrameError(f"a request has {HEADER_BYTES} bytes or more, not {len(content)}")
-        return cls(*_HEADER.unpack_from(content), content[HEADER_BYTES:])
+        sequence, op, address, count = _HEADER.unpack_from(content)
+        return cls(sequence, op, address, count, content[HEADER_BYTES:])
 
     @property
     def buffered_bytes(self) -> int:
@@ -222,8 +223,9 @@ class Greeting:
         """The greeting in an answer's data. Raises `FrameError` for that of another version."""
         if len(data) != _GREETING.size:
             raise FrameError(f"a greeting has {_GREETING.size} bytes, not {len(data)}")
-        *numbers, board = _GREETING.unpack(data)
-        return cls(*numbers, board.rstrip(b"\0").decode("ascii", "replace"))
+        magic, version, block, buffer, memory, clock_hz, board = _GREETING.unpack(data)
+        name = board.rstrip(b"\0").decode("ascii", "replace")
+        return cls(magic, version, block, buffer, memory, clock_hz, name)
 
     @staticmethod
     def version_of(data: bytes) -> int | None:

@@ -21,8 +21,8 @@ from fpga.protocol import (
 )
 from fpga.soc.crc import Crc
 
-RING_BYTES = 4096
-"""Two block RAMs of an ECP5."""
+RING_BYTES = 8192
+"""Four block RAMs of an ECP5: seven blocks under way outlast the 16 ms of a USB converter."""
 SPARE_BYTES = 16
 BUFFER_BYTES = RING_BYTES - SPARE_BYTES
 """What requests that wait may take of the ring; the rest is for the CRC of the one that comes."""
@@ -39,6 +39,11 @@ class LinkRx(wiring.Component):
     A frame is written into a ring as it comes, and becomes visible when it has ended well;
     otherwise its place is used again. In front of each request is its length.
 
+    Parameters
+    ----------
+    ring_bytes
+        Size of the ring, a power of two.
+
     Members
     -------
     valid, data, error : In(1), In(8), In(1)
@@ -51,7 +56,8 @@ class LinkRx(wiring.Component):
         A frame has ended so, for one cycle; counted once, as the first that applied to it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ring_bytes: int = RING_BYTES) -> None:
+        self._ring_bytes = ring_bytes
         super().__init__(
             {
                 "valid": In(1),
@@ -65,11 +71,11 @@ class LinkRx(wiring.Component):
                 "overrun": Out(1),
             }
         )
-        self._write = Signal(range(RING_BYTES), init=RECORD_BYTES)
+        self._write = Signal(range(ring_bytes), init=RECORD_BYTES)
         """Where the next byte goes."""
-        self._begin = Signal(range(RING_BYTES))
+        self._begin = Signal(range(ring_bytes))
         """Where the record of the frame that comes begins; those before it are visible."""
-        self._read = Signal(range(RING_BYTES))
+        self._read = Signal(range(ring_bytes))
         self._length = Signal(range(_MOST + 1))
         """Bytes of the frame so far."""
         self._drop = Signal(init=1)
@@ -79,7 +85,7 @@ class LinkRx(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         """Receive into the ring, and read from it."""
         m = Module()
-        m.submodules.ring = ring = memory.Memory(shape=8, depth=RING_BYTES, init=[])
+        m.submodules.ring = ring = memory.Memory(shape=8, depth=self._ring_bytes, init=[])
         m.submodules.crc = crc = Crc()
         written, taken = ring.write_port(), ring.read_port()
         m.d.sync += [crc.enable.eq(0), crc.clear.eq(0), written.en.eq(0)]
