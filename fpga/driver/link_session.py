@@ -62,14 +62,18 @@ class NoAnswer(DeviceError):
     """A request was sent as often as it may, and was not answered."""
 
 
+_MOST_DOUBLED = 4
+"""A request's deadline doubles with each of its first repeats."""
+
+
 class LinkSession:
     """The host's half of the protocol, on an open line.
 
     Every request is answered once, or `NoAnswer` is raised after `retries` repeats. A repeat keeps
-    its sequence number and gets a new deadline: `timeout_s` after the last sign of progress, plus
-    the time that what is under way takes on the line. Several requests are under way only where all
-    may be carried out twice and in any order; what they take of the board's buffer is held below
-    `window_bytes`.
+    its sequence number and gets a new deadline: `timeout_s` after the last sign of progress, twice
+    that with the next repeat and so on, plus the time that what is under way takes on the line.
+    Several requests are under way only where all may be carried out twice and in any order; what
+    they take of the board's buffer is held below `window_bytes`.
     """
 
     def __init__(self, line: Line, baud: int, *, timeout_s: float, retries: int) -> None:
@@ -122,7 +126,8 @@ class LinkSession:
                     if not done(item.place, answer):
                         following = None
             if self._pending and self._line.now() >= self._deadline_s():
-                self._repeat(list(self._pending.values()), limit)
+                # Only the one that has waited longest: a board that is slow has the others yet.
+                self._repeat([min(self._pending.values(), key=lambda item: item.turn)], limit)
 
     def _has_room(self, request: Request) -> bool:
         if not self._pending:
@@ -168,7 +173,11 @@ class LinkSession:
             _window_bytes(item.request) + 2 * CRC_BYTES for item in self._pending.values()
         )
         byte_s = _STUFFED * _BITS_PER_BYTE / self._baud
-        deadline = self._progress_s + self._timeout_s + byte_s * under_way
+        patience = min(
+            max((item.sends for item in self._pending.values()), default=1), _MOST_DOUBLED
+        )
+        wait_s = self._timeout_s * 2 ** (patience - 1)
+        deadline = self._progress_s + wait_s + byte_s * under_way
         if self._suspicious:
             deadline = min(deadline, self._heard_s + _SILENCE_S + byte_s * CONTENT_BYTES)
         return deadline

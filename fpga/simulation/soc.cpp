@@ -13,7 +13,8 @@ namespace {
 class SocSimulation {
   public:
     SocSimulation(const ChipOptions& options, uint64_t clock_hz, uint64_t baud)
-        : m_chip(options, m_complaint), m_sender(clock_hz, baud), m_receiver(clock_hz, baud) {
+        : m_chip(options, m_complaint), m_sender(clock_hz, baud), m_receiver(clock_hz, baud),
+          m_pause(PAUSE_BITS * clock_hz / baud) {
         m_context.randReset(2);
         m_context.randSeed(int(options.seed) + 1);
         m_top = std::make_unique<Vmodel>(&m_context);
@@ -30,22 +31,22 @@ class SocSimulation {
     uint64_t cycles() const { return m_cycles; }
     unsigned lamps() const { return m_top->lamps; }
 
-    // Whether anything is on the line, or the core runs.
+    // Whether anything is on the line or was a moment ago, or the core runs.
     bool busy() const {
-        return m_sender.busy() || m_receiver.busy() || (m_top->lamps & RUNNING) ||
-               m_cycles - m_last_byte < LINGER;
+        return m_sender.busy() || (m_top->lamps & RUNNING) || m_cycles - m_last_byte < LINGER;
     }
 
-    // Up to `limit` cycles, less if it is not busy; `in` goes to the chip, what comes goes to
-    // `out`. How many bytes came.
+    // Up to `limit` cycles, less if it is not busy, or when bytes came and then none for a while;
+    // `in` goes to the chip, what comes goes to `out`. How many bytes came.
     uint64_t run(uint64_t limit, const uint8_t* in, uint64_t in_count, uint8_t* out,
                  uint64_t out_room) {
         for (uint64_t i = 0; i < in_count; ++i) m_sender.push(in[i]);
         uint64_t came = 0;
-        if (in_count) m_last_byte = m_cycles;
+        uint64_t came_at = m_cycles;
         while (limit-- && busy() && came < out_room && !m_complaint.any()) {
             uint8_t byte;
-            if (step(&byte)) out[came++] = byte;
+            if (step(&byte)) out[came++] = byte, came_at = m_cycles;
+            if (came && m_cycles - came_at > m_pause) break;
         }
         return came;
     }
@@ -54,6 +55,8 @@ class SocSimulation {
     static constexpr unsigned RUNNING = 2;
     // Cycles that go on after the last byte: what it asked for may take as long.
     static constexpr uint64_t LINGER = 20000;
+    // Bits after which no other byte follows what came.
+    static constexpr uint64_t PAUSE_BITS = 15;
 
     bool step(uint8_t* byte = nullptr) {
         auto& top = *m_top;
@@ -69,9 +72,9 @@ class SocSimulation {
         top.clk = 1;
         top.eval();
         ++m_cycles;
+        if (m_sender.busy() || m_receiver.busy()) m_last_byte = m_cycles;
         uint8_t found;
         if (top.rst || !m_receiver.look(top.tx, found)) return false;
-        m_last_byte = m_cycles;
         if (byte) *byte = found;
         return byte != nullptr;
     }
@@ -82,6 +85,7 @@ class SocSimulation {
     SdramChip m_chip;
     UartSender m_sender;
     UartReceiver m_receiver;
+    uint64_t m_pause;
     uint64_t m_cycles = 0, m_last_byte = 0;
 };
 

@@ -26,6 +26,7 @@ CYCLES_PER_BIT = 8
 _SLICE_CYCLES = 20_000
 _OUT_ROOM = 1 << 16
 _IDLE_S = 0.05
+_ANSWERED_S = 0.005
 
 
 class SocSimulation:
@@ -36,12 +37,15 @@ class SocSimulation:
     ) -> None:
         """Builds the simulation if need be, which takes a minute for a large array."""
         from fpga.soc.top import Soc
+        from vta_hw.rtl.simulated import RegisteredReset
         from vta_hw.rtl.verilog import CORE, to_verilog
 
         baud = clock_hz // CYCLES_PER_BIT
         soc = Soc(config, part, clock_hz=clock_hz, baud=baud, board=board)
         harness = Harness.of_package("fpga.simulation", "soc.cpp")
-        path = build_library(to_verilog(soc, CORE), bus_bytes(config), harness=harness)
+        path = build_library(
+            to_verilog(RegisteredReset(soc), CORE), bus_bytes(config), harness=harness
+        )
         library = ctypes.CDLL(str(path))
         for name, result in (
             ("create", ctypes.c_void_p),
@@ -148,11 +152,14 @@ class Terminal:
     def _serve(self) -> None:
         try:
             waiting = b""
+            patience_s = 0.0
             while not self._stop.is_set():
-                busy = self._soc.busy or waiting
-                ready, _, _ = select.select([self._board], [], [], 0 if busy else _IDLE_S)
+                ready, _, _ = select.select([self._board], [], [], patience_s)
                 received = os.read(self._board, 4096) if ready else b""
-                waiting += self._soc.run(received)
+                came = self._soc.run(received)
+                waiting += came
+                # The host's next request comes sooner than anything else would happen.
+                patience_s = _ANSWERED_S if came else 0.0 if self._soc.busy else _IDLE_S
                 with suppress(BlockingIOError):
                     waiting = waiting[os.write(self._board, waiting) :]
         except (DeviceError, OSError, ValueError) as error:

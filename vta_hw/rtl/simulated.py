@@ -1,4 +1,4 @@
-"""The core as the native simulation compiles it."""
+"""Hardware as the native simulation compiles it."""
 
 from __future__ import annotations
 
@@ -6,25 +6,18 @@ from typing import Any
 
 from amaranth.hdl import ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import Flow, Out
-
-from vta_hw.rtl.core import Core, bus_ports
-from vta_hw.rtl.engine import tap_ports
-from vta_hw.spec.config import VtaConfig
 
 
-class SimulatedCore(wiring.Component):
-    """`Core` with its ports, and a register behind the reset: it comes and goes a cycle later.
+class RegisteredReset(wiring.Component):
+    """A component with its ports, and a register behind the reset: it comes and goes a cycle later.
 
     The next state of all registers depends on the reset. Were that an input, the simulator would
     compute each of them twice more per cycle.
     """
 
-    def __init__(self, config: VtaConfig) -> None:
-        self._config = config
-        super().__init__(
-            {**bus_ports(config), **{name: Out(width) for name, width in tap_ports().items()}}
-        )
+    def __init__(self, component: wiring.Component) -> None:
+        self._component = component
+        super().__init__(component.signature)
 
     def elaborate(self, platform: Any) -> Module:
         """Wire all ports through."""
@@ -33,9 +26,7 @@ class SimulatedCore(wiring.Component):
         reset = Signal(init=1, reset_less=True)
         m.d.sync += reset.eq(ResetSignal())
         m.d.comb += [ClockSignal("inner").eq(ClockSignal()), ResetSignal("inner").eq(reset)]
-        core = Core(self._config)
-        m.submodules.core = DomainRenamer({"sync": "inner"})(core)
-        for name, member in self.signature.members.items():
-            inner, outer = getattr(core, name), getattr(self, name)
-            m.d.comb += outer.eq(inner) if member.flow is Flow.Out else inner.eq(outer)
+        component = self._component
+        m.submodules.inner = DomainRenamer({"sync": "inner"})(component)
+        wiring.connect(m, component, wiring.flipped(self))
         return m

@@ -142,10 +142,10 @@ def to_verilog(component: Any, top: str) -> str:
 def _convert(config: VtaConfig, top: str) -> str:
     _require_amaranth()
     from vta_hw.rtl.core import Core, Shell
-    from vta_hw.rtl.simulated import SimulatedCore
+    from vta_hw.rtl.simulated import RegisteredReset
 
     if top == SIMULATED:
-        return to_verilog(SimulatedCore(config), CORE)
+        return to_verilog(RegisteredReset(Core(config)), CORE)
     return to_verilog({CORE: Core, SHELL: Shell}[top](config), top)
 
 
