@@ -8,6 +8,7 @@ DEVICES: Mapping[str, str] = {
     "functional": "runtime.devices.functional:FunctionalDevice",
     "cycle": "runtime.devices.cycle:CycleDevice",
     "rtl": "runtime.devices.rtl:RtlDevice",
+    "cycle-ulx3s": "runtime.devices.cycle_ulx3s:CycleUlx3sDevice",
 }
 """Name of each device and the class behind it, as module and attribute."""
 
