@@ -38,6 +38,7 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "fpga": (
         "vta_hw.spec",
         "vta_hw.rtl",
+        "vta_hw.verilator",
         "runtime.device",
         "runtime.devices.allocating",
         "runtime.devices.core_result",
