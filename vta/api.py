@@ -250,7 +250,10 @@ def execute(
         waves=waves,
         engine=engine,
     )
-    return Execution(chosen.run_stream(bytes(insns), image), image)
+    try:
+        return Execution(chosen.run_stream(bytes(insns), image), image)
+    finally:
+        chosen.close()
 
 
 def _image(dram: np.ndarray | bytes) -> np.ndarray:
@@ -420,7 +423,16 @@ def run_program(
                 f"{', '.join(map(repr, params))}"
             )
     given = {name: _argument(symbol, arrays) for name, symbol in params.items()}
-    target = open_device(device, program.config) if isinstance(device, str) else device
+    if isinstance(device, str):
+        opened = open_device(device, program.config)
+        try:
+            return _run_on(opened, program, given)
+        finally:
+            opened.close()
+    return _run_on(device, program, given)
+
+
+def _run_on(target: Device, program: Program, given: Mapping[str, np.ndarray]) -> KernelRun:
     addresses = {}
     for symbol in program.symbols.values():
         addresses[symbol.name] = target.alloc(symbol.size_bytes)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fpga.driver.transport import REGISTER_BYTES, Transport
 from runtime.device import DeviceError
 from vta_hw.spec import registers
-from vta_hw.spec.config import VtaConfig
+from vta_hw.spec.config import VtaConfig, named_configs
 from vta_hw.spec.registers import CORE_ID, COUNTERS, Register
 
 _LAUNCH = 1 << registers.CONTROL_LAUNCH
@@ -29,6 +29,12 @@ class Ended:
     verdict: int
     verdict_index: int
     counters: Mapping[str, int]
+
+
+def config_with(config_hash: str) -> VtaConfig | None:
+    """The named config of this hash, if there is one."""
+    configs = (VtaConfig.load(name) for name in named_configs())
+    return next((config for config in configs if config.hash == config_hash), None)
 
 
 class CorePort:
@@ -68,10 +74,12 @@ class CorePort:
         self.check_id()
         found = self.config_hash()
         if found != config.hash:
+            other = config_with(found)
+            built_for = "a config" if other is None else f"config {other.name!r}"
             raise DeviceError(
-                f"the core at {self.transport.name} was built for a config with hash {found}, and "
-                f"config {config.name!r} has {config.hash}; build it with `vta bitstream --config "
-                f"{config.name}`, or compile and run for the config of the core"
+                f"the core at {self.transport.name} was built for {built_for} with hash {found}, "
+                f"and config {config.name!r} has {config.hash}; build it with `vta bitstream "
+                f"--config`, or compile and run for the config of the core"
             )
 
     def is_running(self) -> bool:

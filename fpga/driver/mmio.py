@@ -231,6 +231,8 @@ class MappedTransport(Transport):
         for register in Register:
             if register not in READ_ONLY | _STATUS:
                 self.write_register(register, 0)
+        # A 1 clears it.
+        self.write_register(Register.IRQ_STATUS, 1)
 
     def close(self) -> None:
         """Give the mappings back."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import reprlib
 import zlib
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict
@@ -20,6 +21,9 @@ import numpy as np
 
 from fpga.driver.transport import Identity, Transport
 from runtime.device import DeviceError
+
+_WORD_MAX = 0xFFFFFFFF
+_SHOWN_CHARS = 200
 
 FORMAT = 1
 """Number of this form of the files."""
@@ -142,9 +146,9 @@ class ReplayTransport(Transport):
         if head.get("session") != FORMAT:
             raise self._broken(f"it does not begin with a session of format {FORMAT}")
         try:
-            self._identity = Identity(**head["identity"])
-            self._base = int(head["base_address"])
-            self.survives_bus_errors = bool(head["survives_bus_errors"])
+            self._identity = _identity(head["identity"])
+            self._base = _natural(head["base_address"])
+            self.survives_bus_errors = head["survives_bus_errors"] is True
         except (KeyError, TypeError, ValueError) as error:
             raise self._broken(f"its session lacks what a board says of itself ({error})") from None
 
@@ -160,12 +164,14 @@ class ReplayTransport(Transport):
 
     def read_register(self, offset: int) -> int:
         """As recorded."""
-        return int(self._answer(_call("read_register", offset=offset)))
+        return self._words([self._answer(_call("read_register", offset=offset))])[0]
 
     def read_registers(self, offset: int, count: int) -> list[int]:
         """As recorded."""
-        words = self._answer(_call("read_registers", offset=offset, count=count))
-        return [int(word) for word in words]
+        words = self._words(self._answer(_call("read_registers", offset=offset, count=count)))
+        if len(words) != count:
+            raise self._broken(f"{len(words)} registers are there, not {count}")
+        return words
 
     def write_register(self, offset: int, value: int) -> None:
         """As recorded."""
@@ -199,13 +205,22 @@ class ReplayTransport(Transport):
         self._number, line = next(self._lines, (self._number + 1, {}))
         recorded = {k: v for k, v in line.items() if k not in ("result", "error", "interrupted")}
         if recorded != call:
-            there = _shown(recorded) if recorded else "the end of the session"
+            there = _shown(recorded) if line else "the end of the session"
             raise self._broken(f"the driver does {_shown(call)} where the recording has {there}")
         if "error" in line:
-            raise DeviceError(str(line["error"]))
+            raise DeviceError(" ".join(str(line["error"]).split()) or "an error without words")
         if "result" not in line:
             raise self._broken("the recorded session was interrupted here")
         return line["result"]
+
+    def _words(self, values: Any) -> list[int]:
+        try:
+            words = [_natural(value) for value in list(values)]
+        except (TypeError, ValueError) as error:
+            raise self._broken(f"what was read from registers is no number ({error})") from None
+        if max(words, default=0) > _WORD_MAX:
+            raise self._broken(f"a register holds {max(words)}, more than a word")
+        return words
 
     def _broken(self, text: str) -> RecordingError:
         return RecordingError(
@@ -221,7 +236,7 @@ def _lines(path: Path) -> Generator[tuple[int, dict[str, Any]], None, None]:
             for number, text in enumerate(file, 1):
                 try:
                     line = json.loads(text)
-                except ValueError:
+                except (ValueError, RecursionError):
                     line = None
                 if not isinstance(line, dict):
                     raise RecordingError(
@@ -238,13 +253,25 @@ def _lines(path: Path) -> Generator[tuple[int, dict[str, Any]], None, None]:
         ) from error
 
 
+def _identity(values: Any) -> Identity:
+    names = ("memory_bytes", "clock_hz", "version")
+    return Identity(str(values["board"]), *(_natural(values[name]) for name in names))
+
+
+def _natural(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{reprlib.repr(value)} is no number of at least 0")
+    return value
+
+
 def _call(name: str, **arguments: Any) -> dict[str, Any]:
     return {"call": name, **arguments}
 
 
 def _shown(call: Mapping[str, Any]) -> str:
-    arguments = ", ".join(f"{k}={v}" for k, v in call.items() if k != "call")
-    return f"{call.get('call')}({arguments})"
+    """A call as its line has it, as far as it is of use."""
+    text = json.dumps(call)
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
 
 
 def _digest(data: np.ndarray) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from contextlib import suppress
 import numpy as np
 
 from fpga.driver import memory_check
-from fpga.driver.core_port import CorePort
+from fpga.driver.core_port import CorePort, config_with
 from fpga.driver.device import BoardDevice
 from fpga.driver.selftest_steps import Bench, Figure, Step, StepFailure
 from fpga.driver.transport import Transport
 from runtime.device import DeviceError
 from runtime.devices.core_result import BASE_REGISTERS
-from vta_hw.spec.config import PAGE_BYTES, VtaConfig, named_configs
+from vta_hw.spec.config import PAGE_BYTES
 from vta_hw.spec.registers import READ_ONLY, Register
 
 TIMEOUT_S = 10.0
@@ -49,12 +49,6 @@ def _identity(bench: Bench) -> Mapping[str, Figure]:
         "config": config.name,
         "config_hash": found,
     }
-
-
-def config_with(config_hash: str) -> VtaConfig | None:
-    """The named config of this hash, if there is one."""
-    configs = (VtaConfig.load(name) for name in named_configs())
-    return next((config for config in configs if config.hash == config_hash), None)
 
 
 def _registers(bench: Bench) -> Mapping[str, Figure]:

@@ -99,7 +99,7 @@ def test_an_unknown_config_must_be_named() -> None:
 
 def test_another_config_than_the_cores_fails() -> None:
     reports = check_board(FakeBoard(CONFIG), VtaConfig.load("mac64"))
-    assert "was built for a config with hash" in _text(reports, "identity")
+    assert "was built for config " in _text(reports, "identity")
 
 
 class _StuckRegister(FakeBoard):

@@ -25,11 +25,13 @@ import vta
 from compiler.context import CompileContext
 from compiler.driver import compile_graph, compile_model
 from compiler.frontend.model import import_model
+from fpga.driver.recording import ReplayTransport
 from runtime.container import seal, unseal
 from runtime.executor import Executor
 from runtime.package import Package
 from tests.compiler.frontend.test_onnx import qdq_network, qlinear_network
 from tests.compiler.frontend.test_tflite import convolution
+from tests.fpga.test_recording import RECORDINGS, run_network
 from tests.fuzz.mutate import Rng, mutate_bytes, mutate_json, noise
 from tests.gen_programs import legal_program
 from tests.models import DIGITS
@@ -330,6 +332,25 @@ def _check_array(data: bytes, folder: Path) -> bool:
     return _accepted(lambda: files.read_npy(path))
 
 
+# -- recorded sessions ----------------------------------------------------------------------------
+
+
+def _make_recording(rng: Rng) -> bytes:
+    data = (RECORDINGS / "run.jsonl").read_bytes()
+    if rng.random() < 0.4:
+        return mutate_bytes(data, rng)
+    lines = data.splitlines()
+    for at in rng.integers(0, len(lines), int(rng.integers(1, 4))) * int(rng.random() < 0.8):
+        lines[at] = json.dumps(mutate_json(json.loads(lines[at]), rng)).encode()
+    return b"\n".join(lines)
+
+
+def _check_recording(data: bytes, folder: Path) -> bool:
+    path = folder / "session.jsonl"
+    path.write_bytes(data)
+    return _accepted(lambda: run_network(ReplayTransport(path)))
+
+
 # -- the commands ---------------------------------------------------------------------------------
 
 _COMMANDS: tuple[tuple[str, Callable[[Rng], bytes]], ...] = (
@@ -379,6 +400,7 @@ TARGETS: Mapping[str, Target] = {
     "stream": Target(_make_stream, _check_stream),
     "text": Target(_make_text, _check_text),
     "array": Target(_make_array, _check_array),
+    "recording": Target(_make_recording, _check_recording),
     "command": Target(_make_command, _check_command),
 }
 """Every reader by name."""

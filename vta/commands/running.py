@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -103,26 +104,29 @@ def run_command(
         )
     values, origin = ({}, str(folder)) if items else _inputs(loaded, inputs or [], folder, seed)
     chosen = api.config(loaded.config if config is None else config, settings or ())
-    executor = api.load(
-        loaded,
-        device,
-        config=chosen,
-        host=host_code.value,
-        report_uninitialised=report_uninitialised,
-        timeline=trace is not None,
-        waves=hardware.waves(waves, wave_window),
-        engine=engine_of(engine),
-        record=record,
-    )
+    # What a board needs to know first may take its link a while.
+    with show.progress(f"opening {device}"):
+        executor = api.load(
+            loaded,
+            device,
+            config=chosen,
+            host=host_code.value,
+            report_uninitialised=report_uninitialised,
+            timeline=trace is not None,
+            waves=hardware.waves(waves, wave_window),
+            engine=engine_of(engine),
+            record=record,
+        )
     if executor.host_reason:
         show.note(f"host operators run in numpy: the {executor.host_reason}")
-    facts = _facts(executor, origin)
+    facts = _facts(executor, origin) if as_json else None
     which: Literal["model", "all"] = "all" if outputs is Which.ALL else "model"
-    if items:
-        from vta.commands.run_stream import run_stream
+    with closing(executor.device):
+        if items:
+            from vta.commands.run_stream import run_stream
 
-        return run_stream(executor, items, which, output_dir, jobs, facts if as_json else None)
-    return _run(executor, values, which, output_dir, trace, facts if as_json else None)
+            return run_stream(executor, items, which, output_dir, jobs, facts)
+        return _run(executor, values, which, output_dir, trace, facts)
 
 
 def _facts(executor: Executor, origin: str) -> dict[str, Any]:
