@@ -25,6 +25,7 @@ from fpga.driver.serial_link import SerialLink  # noqa: E402
 from fpga.protocol import (  # noqa: E402
     BLOCK_BYTES,
     CARRIES_DATA,
+    CONTENT_BYTES,
     FLAG,
     STALL_MS,
     Answer,
@@ -70,13 +71,13 @@ def random_request(random: Random, sequence: int) -> Request:
     count = random.choice({2: [4], 3: [4], 4: [1, 4, 33], 5: [1, 4, 21]}.get(op, [0]))
     if random.random() < 0.1:
         count = random.choice([0, 1, 4, BLOCK_BYTES + 1, 0x8004])
-    address = random.randrange(GREETING.memory_bytes)
+    address = random.randrange(HERE.memory_bytes)
     if op in (Op.READ_REGISTER, Op.WRITE_REGISTER):
         address = random.choice([*MAPPED, *MAPPED, 0x28, 0x7C, 1, 0x1000])
     elif op == Op.SET_RUN_LIMIT:
         address = random.choice([0, 0xFFFFFF, 0x1000000])
     elif random.random() < 0.3:
-        end = GREETING.memory_bytes
+        end = HERE.memory_bytes
         address = random.choice([0, end - count, end - count + 1, end, 0xFFFFFFFF]) % (1 << 32)
     size = count if op in CARRIES_DATA and count < 100 else 0
     size += random.random() < 0.05
@@ -117,12 +118,12 @@ async def the_driver_finds_its_way_over_a_bad_line(dut):
     board, line, random = await start(dut, there=there, back=back)
 
     def drive() -> SerialLink:
-        link = SerialLink(line, baud=BAUD, timeout_s=0.02, retries=30)
-        exercise(link, board.model, random, parameters()["steps"], (1, 7, 40, 300))
+        link = SerialLink(line, baud=BAUD, timeout_s=0.005, retries=30)
+        exercise(link, board.model, random, parameters()["steps"], (1, 7, 40, 150))
         return link
 
     link = await bridge(drive)()
-    assert there.done > 3 and back.done > 3 and link.counts.retries > 5
+    assert there.done > 3 and back.done > 3 and link.counts.retries > 3
     assert board.settle_to_write == {1} and board.resets == 0
     board.finish()
 
@@ -131,7 +132,7 @@ async def the_driver_finds_its_way_over_a_bad_line(dut):
 async def blocks_keep_the_line_busy(dut):
     board, line, random = await start(dut)
     board.most_wait = 0
-    size = 4 * BLOCK_BYTES
+    size = 2 * BLOCK_BYTES + 500
     data = np.frombuffer(random.randbytes(size), np.uint8)
 
     def drive() -> tuple[SerialLink, float, float]:
@@ -146,7 +147,7 @@ async def blocks_keep_the_line_busy(dut):
     assert link.counts.retries == 0
     least = 10 * size / BAUD
     print(f"of the line's rate: {least / written_s:.3f} written, {least / read_s:.3f} read")
-    assert least / written_s > 0.93 and least / read_s > 0.93
+    assert least / written_s > 0.95 and least / read_s > 0.95
     board.finish()
 
 
@@ -241,7 +242,7 @@ async def what_is_no_frame_is_counted_and_dropped(dut):
         whole[:-3] + bytes([whole[-3] ^ 0x10]) + whole[-2:],
         whole[:4] + whole[5:],
         frame(b"too short"[:8]),
-        frame(bytes(range(256)) * 5),
+        frame(bytes(CONTENT_BYTES + 1)),
         bytes([FLAG, 0x7D, 0x41, FLAG]),
         bytes([FLAG, 1, 0x7D, FLAG]),
         whole[:5] + whole,
@@ -279,14 +280,14 @@ def simulated(*names: str, config: str = "ulx3s", steps: int = 0, seed: int = 0)
         VtaConfig.load(config),
         clock_hz=CLOCK_HZ,
         baud=BAUD,
-        board=GREETING.board,
-        memory_bytes=GREETING.memory_bytes,
+        board=HERE.board,
+        memory_bytes=HERE.memory_bytes,
     )
     parameters = {"config": config, "steps": steps}
     run_cocotb(link, __name__, names, seed=seed, parameters=parameters)
 
 
-@pytest.mark.parametrize(("config", "steps"), [("ulx3s", 250), ("default", 60)])
+@pytest.mark.parametrize(("config", "steps"), [("ulx3s", 150), ("default", 50)])
 def test_answers_are_those_of_the_model(config: str, steps: int, request: pytest.FixtureRequest):
     seed = request.config.getoption("--seed")
     simulated("answers_are_those_of_the_model", config=config, steps=steps, seed=seed)
@@ -294,7 +295,7 @@ def test_answers_are_those_of_the_model(config: str, steps: int, request: pytest
 
 def test_the_driver_finds_its_way_over_a_bad_line(request: pytest.FixtureRequest):
     seed = request.config.getoption("--seed")
-    simulated("the_driver_finds_its_way_over_a_bad_line", steps=40, seed=seed)
+    simulated("the_driver_finds_its_way_over_a_bad_line", steps=20, seed=seed)
 
 
 def test_blocks_keep_the_line_busy():
