@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random as global_random
 from dataclasses import replace
 from random import Random
 
@@ -35,7 +36,7 @@ from fpga.protocol import (  # noqa: E402
     Status,
     frame,
 )
-from fpga.soc.link import Link  # noqa: E402
+from fpga.soc.link import Link, greet  # noqa: E402
 from fpga.soc.link_rx import BUFFER_BYTES  # noqa: E402
 from fpga.soc.link_watchdog import ANSWER_CYCLES, RESET_CYCLES  # noqa: E402
 from tests.fpga.link_bench import BAUD, CLOCK_HZ, CYCLE_NS, Board, SimulatedLine  # noqa: E402
@@ -114,6 +115,8 @@ async def answers_are_those_of_the_model(dut):
 async def the_driver_finds_its_way_over_a_bad_line(dut):
     """The real driver, damage in both directions."""
     random = rng()
+    # Where the driver's numbers begin.
+    global_random.seed(random.random())
     there, back = Noise(random, 0.15), Noise(random, 0.008, ("flip", "lose", "insert", "twice"))
     board, line, random = await start(dut, there=there, back=back)
 
@@ -197,6 +200,13 @@ async def a_run_that_takes_too_long_is_reset(dut):
     assert await run(25) == 20
     assert 7 <= await run(7) <= 8.3
     assert (await statistics(line)).watchdog_resets == board.resets == 2
+    # A limit that is lowered in a run.
+    await ask(line, Request(1, Op.SET_RUN_LIMIT, 0))
+    board.set_running(True)
+    await Timer(5 * ms_ns, unit="ns")
+    await ask(line, Request(1, Op.SET_RUN_LIMIT, 2))
+    await Timer(2 * ms_ns, unit="ns")
+    assert board.resets == 3
     # A request that is under way then is told.
     await ask(line, Request(1, Op.SET_RUN_LIMIT, 3))
     board.set_running(True)
@@ -204,7 +214,7 @@ async def a_run_that_takes_too_long_is_reset(dut):
     begin = line.time()
     assert (await ask(line, Request(2, Op.READ_REGISTER, 0, 4))).status is Status.BUS_ERROR
     assert line.time() - begin < ANSWER_CYCLES / CLOCK_HZ
-    assert board.resets == 3
+    assert board.resets == 4
 
 
 @cocotb.test()
@@ -312,13 +322,14 @@ def test_nothing_stays_stuck():
 
 
 @pytest.mark.parametrize(
-    ("options", "text"),
+    ("board", "memory_bytes", "text"),
     [
-        ({"board": ""}, "^board must be a name of 1 to 16 letters"),
-        ({"board": "a name that is too long"}, "^board must be"),
-        ({"memory_bytes": 1 << 32}, r"^memory_bytes must be in \[1024, 2\^32\)"),
+        ("", 1 << 25, "^board must have 1 to 16 ASCII letters, not ''"),
+        ("a name that is too long", 1 << 25, "^board must have"),
+        ("\N{GREEK SMALL LETTER MU}", 1 << 25, "^board must have"),
+        ("ulx3s", 1 << 32, r"^memory_bytes must be in \[1024, 2\^32\), not 4294967296"),
     ],
 )
-def test_what_cannot_be_built_is_refused(options: dict, text: str):
+def test_what_cannot_be_said_is_refused(board: str, memory_bytes: int, text: str):
     with pytest.raises(ValueError, match=text):
-        Link(VtaConfig.load("ulx3s"), clock_hz=CLOCK_HZ, baud=BAUD, **options)
+        greet(board, clock_hz=CLOCK_HZ, memory_bytes=memory_bytes)
