@@ -8,7 +8,7 @@ import threading
 import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
 
 from fpga.protocol import (
@@ -55,6 +55,8 @@ class DeviceModel:
     run_limit_ms: int = DEFAULT_RUN_LIMIT_MS
     good: int = 0
     repeats: int = 0
+    asked: set[int] = field(default_factory=set)
+    """Ops of all requests so far."""
     _last: tuple[int, Status] | None = None
 
     def __post_init__(self) -> None:
@@ -85,6 +87,7 @@ class DeviceModel:
 
     def answer(self, request: Request) -> Answer:
         """Carry out a request, or do not."""
+        self.asked.add(request.op)
         once = request.op in ONCE
         if once and self._last is not None and self._last[0] == request.sequence:
             self.repeats += 1
@@ -280,7 +283,3 @@ def pty_board(respond: Callable[[bytes], bytes]) -> Iterator[PtyBoard]:
         yield board
     finally:
         board.close()
-
-
-def other_version(greeting: Greeting) -> Greeting:
-    return replace(greeting, version=greeting.version + 1)
