@@ -6,6 +6,7 @@ import os
 import select
 import threading
 import tty
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -231,6 +232,51 @@ class ModelLine:
 
     def close(self) -> None:
         self.closed = True
+
+
+class TimedLine:
+    """A `Line` with a rate, to a board that takes no time, through a converter that takes some.
+
+    What comes from the board is handed over `latency_s` after its last byte in a row, at the
+    earliest; its clock is simulated.
+    """
+
+    name = "timed"
+
+    def __init__(self, model: DeviceModel, baud: int, latency_s: float) -> None:
+        self._model, self._byte_s, self._latency_s = model, 10 / baud, latency_s
+        self._now = self._sent = self._answered = 0.0
+        self._coming: deque[tuple[float, bytes]] = deque()
+        self.most_kept = 0
+        """Requests that the board had to keep at a time, in bytes with their lengths."""
+        self._kept: deque[tuple[float, int]] = deque()
+
+    def now(self) -> float:
+        return self._now
+
+    def write(self, data: bytes) -> None:
+        self._sent = max(self._sent, self._now) + len(data) * self._byte_s
+        while self._kept and self._kept[0][0] <= self._now:
+            self._kept.popleft()
+        for answer in self._model.frames(data):
+            begin = max(self._answered, self._sent)
+            self._answered = begin + len(answer) * self._byte_s
+            self._coming.append((self._answered + self._latency_s, answer))
+            self._kept.append((self._answered, len(data) - 4))
+        self.most_kept = max(self.most_kept, sum(size for _, size in self._kept))
+
+    def read(self, timeout_s: float) -> bytes:
+        if not self._coming or self._coming[0][0] > self._now + timeout_s:
+            self._now += timeout_s
+            return b""
+        self._now = max(self._now, self._coming[0][0])
+        data = b""
+        while self._coming and self._coming[0][0] <= self._now:
+            data += self._coming.popleft()[1]
+        return data
+
+    def close(self) -> None:
+        pass
 
 
 class PtyBoard:

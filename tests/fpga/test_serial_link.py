@@ -18,7 +18,6 @@ from fpga.driver.serial_link import SerialLink
 from fpga.protocol import (
     BLOCK_BYTES,
     DEFAULT_RUN_LIMIT_MS,
-    FLAG,
     Answer,
     Op,
     Request,
@@ -30,6 +29,7 @@ from tests.fpga.link_model import (
     DeviceModel,
     ModelLine,
     Noise,
+    TimedLine,
     clean,
     damage,
     pty_board,
@@ -165,34 +165,24 @@ def test_the_same_number_after_all_others_have_been_used():
     assert session._sequence == first and len(model.writes) == 2
 
 
-def test_requests_under_way_fit_the_buffer_and_fill_it():
-    model = DeviceModel()
-    line = ModelLine(model)
-    most = 0
-
-    class Held:
-        """Keeps answers until the host has nothing more to send."""
-
-        name = "held"
-        now, close = line.now, line.close
-        waiting: list[bytes] = []
-
-        def write(self, data: bytes) -> None:
-            nonlocal most
-            if data == bytes([FLAG]):
-                return
-            self.waiting.append(data)
-            # Without FLAGs and CRC, with the length that the board keeps.
-            most = max(most, sum(len(piece) - 2 - 4 + 2 for piece in self.waiting))
-
-        def read(self, timeout_s: float) -> bytes:
-            if self.waiting:
-                line.write(self.waiting.pop(0))
-            return line.read(timeout_s)
-
-    link = SerialLink(Held(), timeout_s=0.01)
-    link.write_memory(0, np.zeros(1 << 15, np.uint8))
-    assert GREETING.buffer_bytes - 1100 < most <= GREETING.buffer_bytes
+@pytest.mark.parametrize(("latency_ms", "least"), [(0, 0.97), (2, 0.97), (16, 0.96)])
+def test_blocks_keep_the_line_busy(latency_ms: int, least: float):
+    """With requests under way that fit the board's buffer; a converter may take 16 ms."""
+    size, baud = 1 << 19, 3_000_000
+    model = DeviceModel(replace(GREETING, memory_bytes=size))
+    line = TimedLine(model, baud, latency_ms / 1000)
+    link = SerialLink(line, baud=baud)
+    # As weights are: no byte more often than others, 0.8 % is added by stuffing.
+    data = np.frombuffer(Random(5).randbytes(size), np.uint8)
+    begin = line.now()
+    link.write_memory(0, data)
+    middle = line.now()
+    assert (link.read_memory(0, size) == data).all()
+    for seconds in (middle - begin, line.now() - middle):
+        share = 10 * size / baud / seconds
+        print(f"{latency_ms} ms: {size / seconds / 1000:.0f} kB/s, {share:.3f} of the line's rate")
+        assert share > least
+    assert GREETING.buffer_bytes // 2 < line.most_kept <= GREETING.buffer_bytes
     assert link.counts.retries == 0
 
 
