@@ -12,6 +12,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from random import Random
 
+import numpy as np
+
+from fpga.driver.serial_link import SerialLink
 from fpga.protocol import (
     BLOCK_BYTES,
     CARRIES_DATA,
@@ -37,6 +40,7 @@ from fpga.protocol import (
 from vta_hw.spec.registers import READ_ONLY, Register
 
 GREETING = Greeting(MAGIC, VERSION, BLOCK_BYTES, 8176, 1 << 16, 64_000_000, "ulx3s")
+LAUNCH = (int(Register.CONTROL), 1)
 MAPPED = frozenset(int(register) for register in Register)
 
 
@@ -329,3 +333,39 @@ def pty_board(respond: Callable[[bytes], bytes]) -> Iterator[PtyBoard]:
         yield board
     finally:
         board.close()
+
+
+SIZES = (0, 1, 3, 64, BLOCK_BYTES, BLOCK_BYTES + 1, 5 * BLOCK_BYTES - 7)
+
+
+def exercise(
+    link: SerialLink,
+    model: DeviceModel,
+    random: Random,
+    steps: int,
+    sizes: tuple[int, ...] = SIZES,
+) -> None:
+    """Random requests; raises when one of them does not do exactly what it says."""
+    expected = bytearray(model.memory)
+    launches = len(model.writes)
+    for _ in range(steps):
+        size = random.choice(sizes)
+        address = random.randrange(len(expected) - size)
+        match random.randrange(4):
+            case 0:
+                data = random.choice([random.randbytes(size), b"\x7e" * size])
+                link.write_memory(address, np.frombuffer(data, np.uint8))
+                expected[address : address + size] = data
+                assert model.memory == expected
+            case 1:
+                got = link.read_memory(address, size).tobytes()
+                assert got == expected[address : address + size]
+            case 2:
+                link.write_register(*LAUNCH)
+                launches += 1
+            case 3:
+                value = random.getrandbits(32)
+                link.write_register(Register.INP_BASE, value)
+                launches += 1
+                assert link.read_register(Register.INP_BASE) == value
+        assert len(model.writes) == launches, "a write was not done exactly once"

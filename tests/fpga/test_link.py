@@ -9,11 +9,9 @@ from random import Random
 import numpy as np
 import pytest
 
-from tests.fpga.link_model import GREETING, MAPPED, DeviceModel, Noise
-from tests.fpga.test_serial_link import exercise
+from tests.fpga.link_model import GREETING, MAPPED, DeviceModel, Noise, exercise
 from tests.rtl.bench import parameters, rng, run_cocotb
 from vta_hw.spec.config import VtaConfig
-from vta_hw.spec.registers import Register
 
 cocotb = pytest.importorskip("cocotb", reason="needs the extra 'rtl'")
 pytest.importorskip("cocotbext.axi", reason="needs the extra 'rtl'")
@@ -42,7 +40,6 @@ from fpga.soc.link_watchdog import ANSWER_CYCLES, RESET_CYCLES  # noqa: E402
 from tests.fpga.link_bench import BAUD, CLOCK_HZ, CYCLE_NS, Board, SimulatedLine  # noqa: E402
 
 HERE = replace(GREETING, buffer_bytes=BUFFER_BYTES, clock_hz=CLOCK_HZ)
-LAUNCH = (int(Register.CONTROL), 1)
 
 
 async def start(dut, **options) -> tuple[Board, SimulatedLine, Random]:

@@ -26,12 +26,14 @@ from fpga.protocol import (
 )
 from tests.fpga.link_model import (
     GREETING,
+    LAUNCH,
     DeviceModel,
     ModelLine,
     Noise,
     TimedLine,
     clean,
     damage,
+    exercise,
     pty_board,
 )
 from vta_hw.spec.errors import DeviceError
@@ -40,7 +42,6 @@ from vta_hw.spec.registers import Register
 serial = pytest.importorskip("serial", reason="needs the extra 'fpga'")
 
 BAUD = 3_000_000
-LAUNCH = (int(Register.CONTROL), 1)
 
 
 def open_model(
@@ -50,42 +51,6 @@ def open_model(
     retries: int = 40,
 ) -> SerialLink:
     return SerialLink(ModelLine(model, there, back), timeout_s=0.01, retries=retries)
-
-
-SIZES = (0, 1, 3, 64, BLOCK_BYTES, BLOCK_BYTES + 1, 5 * BLOCK_BYTES - 7)
-
-
-def exercise(
-    link: SerialLink,
-    model: DeviceModel,
-    random: Random,
-    steps: int,
-    sizes: tuple[int, ...] = SIZES,
-) -> None:
-    """Random requests; raises when one of them does not do exactly what it says."""
-    expected = bytearray(model.memory)
-    launches = len(model.writes)
-    for _ in range(steps):
-        size = random.choice(sizes)
-        address = random.randrange(len(expected) - size)
-        match random.randrange(4):
-            case 0:
-                data = random.choice([random.randbytes(size), b"\x7e" * size])
-                link.write_memory(address, np.frombuffer(data, np.uint8))
-                expected[address : address + size] = data
-                assert model.memory == expected
-            case 1:
-                got = link.read_memory(address, size).tobytes()
-                assert got == expected[address : address + size]
-            case 2:
-                link.write_register(*LAUNCH)
-                launches += 1
-            case 3:
-                value = random.getrandbits(32)
-                link.write_register(Register.INP_BASE, value)
-                launches += 1
-                assert link.read_register(Register.INP_BASE) == value
-        assert len(model.writes) == launches, "a write was not done exactly once"
 
 
 def test_everything_works_over_a_good_line():
