@@ -24,6 +24,25 @@ SHOWN_MS = 63
 """How long the lamps stay on."""
 
 
+def greet(board: str, *, clock_hz: int, memory_bytes: int) -> Greeting:
+    """What IDENTIFY answers; raises ValueError where that cannot be said."""
+    if not board.isascii() or not 0 < len(board) <= BOARD_NAME_BYTES:
+        raise ValueError(f"board must have 1 to {BOARD_NAME_BYTES} ASCII letters, not {board!r}")
+    if not BLOCK_BYTES <= memory_bytes < 1 << ADDRESS_BITS:
+        raise ValueError(
+            f"memory_bytes must be in [{BLOCK_BYTES}, 2^{ADDRESS_BITS}), not {memory_bytes}"
+        )
+    return Greeting(
+        magic=MAGIC,
+        version=VERSION,
+        block_bytes=BLOCK_BYTES,
+        buffer_bytes=BUFFER_BYTES,
+        memory_bytes=memory_bytes,
+        clock_hz=clock_hz,
+        board=board,
+    )
+
+
 class Link(wiring.Component):
     """Answers requests (`fpga.protocol`) that come over a serial line.
 
@@ -69,21 +88,8 @@ class Link(wiring.Component):
         board: str = "ulx3s",
         memory_bytes: int = 1 << 25,
     ) -> None:
-        name = board.encode("ascii")
-        if not 0 < len(name) <= BOARD_NAME_BYTES:
-            raise ValueError(f"board must be a name of 1 to {BOARD_NAME_BYTES} letters")
-        if not BLOCK_BYTES <= memory_bytes < 1 << ADDRESS_BITS:
-            raise ValueError(f"memory_bytes must be in [{BLOCK_BYTES}, 2^{ADDRESS_BITS})")
         self._config, self._clock_hz, self._baud = config, clock_hz, baud
-        self._greeting = Greeting(
-            magic=MAGIC,
-            version=VERSION,
-            block_bytes=BLOCK_BYTES,
-            buffer_bytes=BUFFER_BYTES,
-            memory_bytes=memory_bytes,
-            clock_hz=clock_hz,
-            board=board,
-        )
+        self._greeting = greet(board, clock_hz=clock_hz, memory_bytes=memory_bytes)
         super().__init__(
             {
                 "rx": In(1, init=1),

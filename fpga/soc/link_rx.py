@@ -170,13 +170,12 @@ class LinkRx(wiring.Component):
             m.d.sync += left.eq(left - 1)
 
     def _reader(self, m: Module, taken: Any) -> None:
-        """Hold the next visible byte; a byte that is taken gives its place back."""
-        m.d.comb += [
-            taken.addr.eq(self._read),
-            taken.en.eq(~self.bytes.valid),
-            self.bytes.payload.eq(taken.data),
-        ]
-        with m.If(~self.bytes.valid):
-            m.d.sync += self.bytes.valid.eq(self._read != self._begin)
-        with m.Elif(self.bytes.ready):
-            m.d.sync += [self.bytes.valid.eq(0), self._read.eq(self._read + 1)]
+        """Hold the next visible byte; one that is taken gives its place back."""
+        out, asked = self.bytes, Signal()
+        m.d.comb += [taken.addr.eq(self._read), taken.en.eq(1)]
+        m.d.sync += asked.eq(~asked & ~out.valid & (self._read != self._begin))
+        # Block RAMs are slow: what they give is held before anything is done with it.
+        with m.If(asked):
+            m.d.sync += [out.valid.eq(1), out.payload.eq(taken.data)]
+        with m.Elif(out.valid & out.ready):
+            m.d.sync += [out.valid.eq(0), self._read.eq(self._read + 1)]

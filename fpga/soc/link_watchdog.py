@@ -60,7 +60,7 @@ class LinkWatchdog(wiring.Component):
         ran, waited = Signal(RUN_LIMIT_BITS), Signal(range(ANSWER_CYCLES + 1))
         late, silent = Signal(), Signal()
         m.d.sync += [
-            late.eq((ran == self.limit_ms) & (self.limit_ms != 0)),
+            late.eq((ran >= self.limit_ms) & (self.limit_ms != 0)),
             silent.eq(waited == ANSWER_CYCLES),
             waited.eq(waited + 1),
             self.fired.eq((late & self.tick | silent) & ~self.fired & ~self.core_reset),

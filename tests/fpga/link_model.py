@@ -6,11 +6,15 @@ import os
 import select
 import threading
 import tty
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
 
+import numpy as np
+
+from fpga.driver.serial_link import SerialLink
 from fpga.protocol import (
     BLOCK_BYTES,
     CARRIES_DATA,
@@ -36,6 +40,7 @@ from fpga.protocol import (
 from vta_hw.spec.registers import READ_ONLY, Register
 
 GREETING = Greeting(MAGIC, VERSION, BLOCK_BYTES, 8176, 1 << 16, 64_000_000, "ulx3s")
+LAUNCH = (int(Register.CONTROL), 1)
 MAPPED = frozenset(int(register) for register in Register)
 
 
@@ -55,6 +60,8 @@ class DeviceModel:
     run_limit_ms: int = DEFAULT_RUN_LIMIT_MS
     good: int = 0
     repeats: int = 0
+    asked: set[int] = field(default_factory=set)
+    """Ops of all requests so far."""
     _last: tuple[int, Status] | None = None
 
     def __post_init__(self) -> None:
@@ -85,6 +92,7 @@ class DeviceModel:
 
     def answer(self, request: Request) -> Answer:
         """Carry out a request, or do not."""
+        self.asked.add(request.op)
         once = request.op in ONCE
         if once and self._last is not None and self._last[0] == request.sequence:
             self.repeats += 1
@@ -230,6 +238,51 @@ class ModelLine:
         self.closed = True
 
 
+class TimedLine:
+    """A `Line` with a rate, to a board that takes no time, through a converter that takes some.
+
+    What comes from the board is handed over `latency_s` after its last byte in a row, at the
+    earliest; its clock is simulated.
+    """
+
+    name = "timed"
+
+    def __init__(self, model: DeviceModel, baud: int, latency_s: float) -> None:
+        self._model, self._byte_s, self._latency_s = model, 10 / baud, latency_s
+        self._now = self._sent = self._answered = 0.0
+        self._coming: deque[tuple[float, bytes]] = deque()
+        self.most_kept = 0
+        """Requests that the board had to keep at a time, in bytes with their lengths."""
+        self._kept: deque[tuple[float, int]] = deque()
+
+    def now(self) -> float:
+        return self._now
+
+    def write(self, data: bytes) -> None:
+        self._sent = max(self._sent, self._now) + len(data) * self._byte_s
+        while self._kept and self._kept[0][0] <= self._now:
+            self._kept.popleft()
+        for answer in self._model.frames(data):
+            begin = max(self._answered, self._sent)
+            self._answered = begin + len(answer) * self._byte_s
+            self._coming.append((self._answered + self._latency_s, answer))
+            self._kept.append((self._answered, len(data) - 4))
+        self.most_kept = max(self.most_kept, sum(size for _, size in self._kept))
+
+    def read(self, timeout_s: float) -> bytes:
+        if not self._coming or self._coming[0][0] > self._now + timeout_s:
+            self._now += timeout_s
+            return b""
+        self._now = max(self._now, self._coming[0][0])
+        data = b""
+        while self._coming and self._coming[0][0] <= self._now:
+            data += self._coming.popleft()[1]
+        return data
+
+    def close(self) -> None:
+        pass
+
+
 class PtyBoard:
     """A board behind a pseudo-terminal, which an unchanged driver opens by its `port`."""
 
@@ -282,5 +335,37 @@ def pty_board(respond: Callable[[bytes], bytes]) -> Iterator[PtyBoard]:
         board.close()
 
 
-def other_version(greeting: Greeting) -> Greeting:
-    return replace(greeting, version=greeting.version + 1)
+SIZES = (0, 1, 3, 64, BLOCK_BYTES, BLOCK_BYTES + 1, 5 * BLOCK_BYTES - 7)
+
+
+def exercise(
+    link: SerialLink,
+    model: DeviceModel,
+    random: Random,
+    steps: int,
+    sizes: tuple[int, ...] = SIZES,
+) -> None:
+    """Random requests; raises when one of them does not do exactly what it says."""
+    expected = bytearray(model.memory)
+    launches = len(model.writes)
+    for _ in range(steps):
+        size = random.choice(sizes)
+        address = random.randrange(len(expected) - size)
+        match random.randrange(4):
+            case 0:
+                data = random.choice([random.randbytes(size), b"\x7e" * size])
+                link.write_memory(address, np.frombuffer(data, np.uint8))
+                expected[address : address + size] = data
+                assert model.memory == expected
+            case 1:
+                got = link.read_memory(address, size).tobytes()
+                assert got == expected[address : address + size]
+            case 2:
+                link.write_register(*LAUNCH)
+                launches += 1
+            case 3:
+                value = random.getrandbits(32)
+                link.write_register(Register.INP_BASE, value)
+                launches += 1
+                assert link.read_register(Register.INP_BASE) == value
+        assert len(model.writes) == launches, "a write was not done exactly once"

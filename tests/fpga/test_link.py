@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import random as global_random
 from dataclasses import replace
 from random import Random
 
 import numpy as np
 import pytest
 
-from tests.fpga.link_model import GREETING, MAPPED, DeviceModel, Noise
-from tests.fpga.test_serial_link import exercise
+from tests.fpga.link_model import GREETING, MAPPED, DeviceModel, Noise, exercise
 from tests.rtl.bench import parameters, rng, run_cocotb
 from vta_hw.spec.config import VtaConfig
-from vta_hw.spec.registers import Register
 
 cocotb = pytest.importorskip("cocotb", reason="needs the extra 'rtl'")
 pytest.importorskip("cocotbext.axi", reason="needs the extra 'rtl'")
@@ -25,6 +24,7 @@ from fpga.driver.serial_link import SerialLink  # noqa: E402
 from fpga.protocol import (  # noqa: E402
     BLOCK_BYTES,
     CARRIES_DATA,
+    CONTENT_BYTES,
     FLAG,
     STALL_MS,
     Answer,
@@ -34,13 +34,12 @@ from fpga.protocol import (  # noqa: E402
     Status,
     frame,
 )
-from fpga.soc.link import Link  # noqa: E402
+from fpga.soc.link import Link, greet  # noqa: E402
 from fpga.soc.link_rx import BUFFER_BYTES  # noqa: E402
 from fpga.soc.link_watchdog import ANSWER_CYCLES, RESET_CYCLES  # noqa: E402
 from tests.fpga.link_bench import BAUD, CLOCK_HZ, CYCLE_NS, Board, SimulatedLine  # noqa: E402
 
 HERE = replace(GREETING, buffer_bytes=BUFFER_BYTES, clock_hz=CLOCK_HZ)
-LAUNCH = (int(Register.CONTROL), 1)
 
 
 async def start(dut, **options) -> tuple[Board, SimulatedLine, Random]:
@@ -70,13 +69,13 @@ def random_request(random: Random, sequence: int) -> Request:
     count = random.choice({2: [4], 3: [4], 4: [1, 4, 33], 5: [1, 4, 21]}.get(op, [0]))
     if random.random() < 0.1:
         count = random.choice([0, 1, 4, BLOCK_BYTES + 1, 0x8004])
-    address = random.randrange(GREETING.memory_bytes)
+    address = random.randrange(HERE.memory_bytes)
     if op in (Op.READ_REGISTER, Op.WRITE_REGISTER):
         address = random.choice([*MAPPED, *MAPPED, 0x28, 0x7C, 1, 0x1000])
     elif op == Op.SET_RUN_LIMIT:
         address = random.choice([0, 0xFFFFFF, 0x1000000])
     elif random.random() < 0.3:
-        end = GREETING.memory_bytes
+        end = HERE.memory_bytes
         address = random.choice([0, end - count, end - count + 1, end, 0xFFFFFFFF]) % (1 << 32)
     size = count if op in CARRIES_DATA and count < 100 else 0
     size += random.random() < 0.05
@@ -113,16 +112,18 @@ async def answers_are_those_of_the_model(dut):
 async def the_driver_finds_its_way_over_a_bad_line(dut):
     """The real driver, damage in both directions."""
     random = rng()
+    # Where the driver's numbers begin.
+    global_random.seed(random.random())
     there, back = Noise(random, 0.15), Noise(random, 0.008, ("flip", "lose", "insert", "twice"))
     board, line, random = await start(dut, there=there, back=back)
 
     def drive() -> SerialLink:
-        link = SerialLink(line, baud=BAUD, timeout_s=0.02, retries=30)
-        exercise(link, board.model, random, parameters()["steps"], (1, 7, 40, 300))
+        link = SerialLink(line, baud=BAUD, timeout_s=0.005, retries=30)
+        exercise(link, board.model, random, parameters()["steps"], (1, 7, 40, 150))
         return link
 
     link = await bridge(drive)()
-    assert there.done > 3 and back.done > 3 and link.counts.retries > 5
+    assert there.done > 3 and back.done > 3 and link.counts.retries > 3
     assert board.settle_to_write == {1} and board.resets == 0
     board.finish()
 
@@ -131,7 +132,7 @@ async def the_driver_finds_its_way_over_a_bad_line(dut):
 async def blocks_keep_the_line_busy(dut):
     board, line, random = await start(dut)
     board.most_wait = 0
-    size = 4 * BLOCK_BYTES
+    size = 2 * BLOCK_BYTES + 500
     data = np.frombuffer(random.randbytes(size), np.uint8)
 
     def drive() -> tuple[SerialLink, float, float]:
@@ -139,14 +140,14 @@ async def blocks_keep_the_line_busy(dut):
         begin = line.now()
         link.write_memory(5, data)
         middle = line.now()
-        assert (link.read_memory(5, size) == data).all()
+        assert (link.read_memory(5, 1500) == data[:1500]).all()
         return link, middle - begin, line.now() - middle
 
     link, written_s, read_s = await bridge(drive)()
     assert link.counts.retries == 0
-    least = 10 * size / BAUD
-    print(f"of the line's rate: {least / written_s:.3f} written, {least / read_s:.3f} read")
-    assert least / written_s > 0.93 and least / read_s > 0.93
+    written, read = 10 * size / BAUD / written_s, 10 * 1500 / BAUD / read_s
+    print(f"of the line's rate: {written:.3f} written, {read:.3f} read")
+    assert written > 0.94 and read > 0.94
     board.finish()
 
 
@@ -196,6 +197,13 @@ async def a_run_that_takes_too_long_is_reset(dut):
     assert await run(25) == 20
     assert 7 <= await run(7) <= 8.3
     assert (await statistics(line)).watchdog_resets == board.resets == 2
+    # A limit that is lowered in a run.
+    await ask(line, Request(1, Op.SET_RUN_LIMIT, 0))
+    board.set_running(True)
+    await Timer(5 * ms_ns, unit="ns")
+    await ask(line, Request(1, Op.SET_RUN_LIMIT, 2))
+    await Timer(2 * ms_ns, unit="ns")
+    assert board.resets == 3
     # A request that is under way then is told.
     await ask(line, Request(1, Op.SET_RUN_LIMIT, 3))
     board.set_running(True)
@@ -203,7 +211,7 @@ async def a_run_that_takes_too_long_is_reset(dut):
     begin = line.time()
     assert (await ask(line, Request(2, Op.READ_REGISTER, 0, 4))).status is Status.BUS_ERROR
     assert line.time() - begin < ANSWER_CYCLES / CLOCK_HZ
-    assert board.resets == 3
+    assert board.resets == 4
 
 
 @cocotb.test()
@@ -241,7 +249,7 @@ async def what_is_no_frame_is_counted_and_dropped(dut):
         whole[:-3] + bytes([whole[-3] ^ 0x10]) + whole[-2:],
         whole[:4] + whole[5:],
         frame(b"too short"[:8]),
-        frame(bytes(range(256)) * 5),
+        frame(bytes(CONTENT_BYTES + 1)),
         bytes([FLAG, 0x7D, 0x41, FLAG]),
         bytes([FLAG, 1, 0x7D, FLAG]),
         whole[:5] + whole,
@@ -279,14 +287,14 @@ def simulated(*names: str, config: str = "ulx3s", steps: int = 0, seed: int = 0)
         VtaConfig.load(config),
         clock_hz=CLOCK_HZ,
         baud=BAUD,
-        board=GREETING.board,
-        memory_bytes=GREETING.memory_bytes,
+        board=HERE.board,
+        memory_bytes=HERE.memory_bytes,
     )
     parameters = {"config": config, "steps": steps}
     run_cocotb(link, __name__, names, seed=seed, parameters=parameters)
 
 
-@pytest.mark.parametrize(("config", "steps"), [("ulx3s", 250), ("default", 60)])
+@pytest.mark.parametrize(("config", "steps"), [("ulx3s", 130), ("default", 40)])
 def test_answers_are_those_of_the_model(config: str, steps: int, request: pytest.FixtureRequest):
     seed = request.config.getoption("--seed")
     simulated("answers_are_those_of_the_model", config=config, steps=steps, seed=seed)
@@ -294,7 +302,7 @@ def test_answers_are_those_of_the_model(config: str, steps: int, request: pytest
 
 def test_the_driver_finds_its_way_over_a_bad_line(request: pytest.FixtureRequest):
     seed = request.config.getoption("--seed")
-    simulated("the_driver_finds_its_way_over_a_bad_line", steps=40, seed=seed)
+    simulated("the_driver_finds_its_way_over_a_bad_line", steps=20, seed=seed)
 
 
 def test_blocks_keep_the_line_busy():
@@ -311,13 +319,14 @@ def test_nothing_stays_stuck():
 
 
 @pytest.mark.parametrize(
-    ("options", "text"),
+    ("board", "memory_bytes", "text"),
     [
-        ({"board": ""}, "^board must be a name of 1 to 16 letters"),
-        ({"board": "a name that is too long"}, "^board must be"),
-        ({"memory_bytes": 1 << 32}, r"^memory_bytes must be in \[1024, 2\^32\)"),
+        ("", 1 << 25, "^board must have 1 to 16 ASCII letters, not ''"),
+        ("a name that is too long", 1 << 25, "^board must have"),
+        ("\N{GREEK SMALL LETTER MU}", 1 << 25, "^board must have"),
+        ("ulx3s", 1 << 32, r"^memory_bytes must be in \[1024, 2\^32\), not 4294967296"),
     ],
 )
-def test_what_cannot_be_built_is_refused(options: dict, text: str):
+def test_what_cannot_be_said_is_refused(board: str, memory_bytes: int, text: str):
     with pytest.raises(ValueError, match=text):
-        Link(VtaConfig.load("ulx3s"), clock_hz=CLOCK_HZ, baud=BAUD, **options)
+        greet(board, clock_hz=CLOCK_HZ, memory_bytes=memory_bytes)

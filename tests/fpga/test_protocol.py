@@ -68,6 +68,7 @@ def test_crc_is_that_of_zlib():
     assert zlib.crc32(b"123456789") == 0xCBF43926
 
 
+@settings(deadline=None)
 @given(st.lists(CONTENTS, max_size=5), st.data())
 def test_frames_round_trip_however_they_are_cut(sent: list[bytes], data: st.DataObject):
     line = b"".join(map(frame, sent))
@@ -76,6 +77,7 @@ def test_frames_round_trip_however_they_are_cut(sent: list[bytes], data: st.Data
     assert contents(*parts) == sent
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 0xFFFF),
     st.integers(0, 0xFF),
@@ -89,6 +91,7 @@ def test_requests_round_trip(sequence: int, op: int, address: int, count: int, d
     assert request.buffered_bytes == len(request.encode()) + 2
 
 
+@settings(deadline=None)
 @given(st.integers(0, 0xFFFF), st.integers(0, 0x7F), st.sampled_from(Status), st.binary())
 def test_answers_round_trip(sequence: int, op: int, status: Status, data: bytes):
     answer = Answer(sequence, op, status, data)
@@ -120,7 +123,7 @@ def damaged(draw: st.DrawFn) -> tuple[bytes, bytes]:
     return bytes(whole), bytes(hurt)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=700, deadline=None)
 @given(damaged(), CONTENTS)
 def test_damage_is_seen_and_the_next_frame_is_not_lost(frames: tuple[bytes, bytes], after: bytes):
     whole, hurt = frames
