@@ -98,12 +98,16 @@ class Soc(wiring.Component):
             link.settled.eq(memory.settled),
             memory.clear.eq(resetting),
         ]
-        self._share_memory(m, core, link, memory)
+        self._share_memory(m, core, link, memory, resetting)
         self._control(m, core, link, resetting)
         self._light(m, core, link, resetting)
         return m
 
-    def _share_memory(self, m: Module, core: Any, link: Link, memory: AxiMemory) -> None:
+    def _share_memory(
+        self, m: Module, core: Any, link: Link, memory: AxiMemory, resetting: Signal
+    ) -> None:
+        """A reset may last longer than the link's part in it: nothing passes until it is over."""
+        running = core.tap_running
         for signature, slave, master in (
             (AxiRead(self._config), memory.read, link.memory_read),
             (AxiWrite(self._config), memory.write, link.memory_write),
@@ -111,12 +115,14 @@ class Soc(wiring.Component):
             for name, member in signature.members.items():
                 port = getattr(core, MASTER + name)
                 here, there = getattr(slave, name), getattr(master, name)
+                handshake = name.endswith(("valid", "ready"))
                 if member.flow is Flow.Out:
-                    m.d.comb += here.eq(Mux(core.tap_running, port, there))
-                elif name.endswith(("valid", "ready")):
+                    chosen = Mux(running, port, there)
+                    m.d.comb += here.eq(chosen & ~resetting if handshake else chosen)
+                elif handshake:
                     m.d.comb += [
-                        port.eq(here & core.tap_running),
-                        there.eq(here & ~core.tap_running),
+                        port.eq(here & running & ~resetting),
+                        there.eq(here & ~running & ~resetting),
                     ]
                 else:
                     m.d.comb += [port.eq(here), there.eq(here)]

@@ -1,14 +1,16 @@
-"""The command that tests a device: ``vta selftest``."""
+"""The commands about boards: ``vta selftest`` and ``vta soc-sim``."""
 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from vta import show
 from vta.commands.options import (
+    ConfigOption,
     DeviceOption,
     JsonOption,
     MaybeConfig,
@@ -68,3 +70,35 @@ def selftest_command(
             }
         )
     return status
+
+
+def soc_sim_command(
+    config: ConfigOption = "ulx3s",
+    settings: SetOption = None,
+    seed: Annotated[int, typer.Option(help="of what memory and registers hold at first")] = 0,
+) -> int:
+    """Simulate a ULX3S with everything on it, at the end of a pseudo-terminal.
+
+    Its hardware is the one that `vta bitstream` builds, with a faster line. The terminal's name is
+    printed; use it as the port of a board, as in `--device ulx3s:/dev/pts/3`, until the command is
+    interrupted.
+    """
+    from fpga.simulation.soc import SocSimulation, Terminal
+    from vta import api
+    from vta_hw.spec.sdram import ULX3S_CLOCK_HZ, ULX3S_SDRAM
+
+    if not 0 <= seed < 1 << 31:
+        raise api.UsageError(f"--seed must be from 0 to {(1 << 31) - 1}, not {seed}")
+    chosen = api.config(config, settings or ())
+    with show.progress(f"building the simulation of a ULX3S with config {chosen.name}"):
+        soc = SocSimulation(chosen, ULX3S_SDRAM, clock_hz=ULX3S_CLOCK_HZ, board="ulx3s", seed=seed)
+    with Terminal(soc) as terminal:
+        show.write(terminal.name + "\n")
+        show.note("the board is there until this is interrupted (Ctrl-C)")
+        with suppress(KeyboardInterrupt):
+            terminal.wait()
+    show.note(
+        f"{soc.cycles} cycles, {soc.refreshes} refreshes of the SDRAM, at most {soc.postponed} "
+        f"put off at once"
+    )
+    return show.EXIT_OK
