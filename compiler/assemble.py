@@ -27,6 +27,8 @@ from compiler.topi.host import HostKernel, lower_host_node, pack, unpack
 from compiler.topi.host_kernel import describe_attrs
 from compiler.topi.kernel import KernelTemplate
 from compiler.topi.kernel_text import template_text
+from compiler.topi.pool import PoolBuild
+from compiler.topi.pool_beside import PoolTiling
 from compiler.topi.select import device_name, select
 from runtime.package import HostCall, LayerRow, Package, PlanStep, TensorInfo, VtaCall
 from vta_hw.spec.config import PAGE_BYTES
@@ -162,6 +164,9 @@ class _Assembler:
             made = self._maker(name)
             if made is None:
                 first = min(self._region_start(p) for p in used)
+            elif made.kernel.anchor.op == "max_pool2d":
+                # It may run beside the kernel before it, whose inputs are needed longer then.
+                first = max(first - 1, self._region_start(first))
             if name in home:
                 last = len(self.placed)
             size = self._info(name).size_bytes
@@ -288,17 +293,21 @@ class _Assembler:
                     self._send(self._base(tensor))
         codes: list[KernelCode] = []
         layout: Layout | None = None
+        before: Placed | None = None
         macs: list[int] = []
         for item in items:
             for tensor in (*item.kernel.inputs, *item.kernel.outputs):
                 self._declare_device(tensor)
             if item.where == "view":
                 continue
-            template = self._template(item)
+            beside = self._beside(before, item)
+            template = self._template(item, beside)
+            before = item
             func, layout = lower_to_tasks(
                 template.schedule, template.params, template.name, self.context, layout
             )
-            codes.append(KernelCode(item.kernel.anchor.name, tasks_of(func), template.constants))
+            label, tasks = item.kernel.anchor.name, tasks_of(func)
+            codes.append(KernelCode(label, tasks, template.constants, beside is not None))
             macs.append(template.macs)
             if not template.is_exact:
                 self.inexact.append(item.kernel.anchor.name)
@@ -311,12 +320,23 @@ class _Assembler:
             rows.update({row.name: row for row in vta_rows(program, kernels, macs)})
         self.layers.update(rows)
 
-    def _template(self, item: Placed) -> KernelTemplate:
+    def _beside(self, before: Placed | None, item: Placed) -> PoolTiling | None:
+        """How a kernel runs beside the one before it, if it reads that one's result alone."""
+        if before is None or before.kernel.outputs != item.kernel.inputs:
+            return None
+        build = select(before.kernel, self.graph, self.config)
+        if not isinstance(build, ConvBuild) or build.windows is None:
+            return None
+        return build.beside(self.tilings.get(build.shape.workload))
+
+    def _template(self, item: Placed, beside: PoolTiling | None) -> KernelTemplate:
         with self.context.step("template"):
             build = select(item.kernel, self.graph, self.config)
             assert not isinstance(build, str), "partition asked before"
             if isinstance(build, ConvBuild):
                 template = build(self.tilings.get(build.shape.workload))
+            elif isinstance(build, PoolBuild):
+                template = build(beside)
             else:
                 template = build()
         self.context.dump(template.name, "template", lambda: template_text(template))

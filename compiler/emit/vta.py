@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, groupby
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from compiler.passes.insert_tokens import NO_INSTRUCTION, Access, insert_tokens
 from compiler.passes.interleave_tails import interleave_tails
 from compiler.passes.mark_overlap import mark_overlap
 from compiler.passes.place_micro_ops import place_micro_ops
+from compiler.passes.run_beside import run_beside
 from compiler.passes.split_last_tail import split_last_tail
 from compiler.passes.split_products import split_products
 from compiler.passes.verify_tokens import verify_tokens
@@ -29,11 +31,15 @@ from vta_hw.spec.program import Program, Relocation, Symbol
 
 @dataclass(frozen=True)
 class KernelCode:
-    """One kernel's instructions and constants; `label` is the layer in the source map."""
+    """One kernel's instructions and constants; `label` is the layer in the source map.
+
+    One that `is_beside` is made to run beside the kernel before it.
+    """
 
     label: str
     tasks: Sequence[Task]
     constants: Mapping[str, np.ndarray]
+    is_beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,10 +67,12 @@ def emit_region(
         for t in parts
     ]
     _dump_tasks(context, name, "split_last_tail", tasks)
-    for step, work in (("split_products", split_products), ("zero_by_loads", zero_by_loads)):
-        with context.step(step):
-            tasks = work(tasks, config)
-        _dump_tasks(context, name, step, tasks)
+    with context.step("split_products"):
+        tasks = split_products(tasks, config, _with_others_beside(kernels, cut))
+    _dump_tasks(context, name, "split_products", tasks)
+    with context.step("zero_by_loads"):
+        tasks = zero_by_loads(tasks, config)
+    _dump_tasks(context, name, "zero_by_loads", tasks)
     with context.step("place_micro_ops"):
         placed = place_micro_ops(tasks, f"{name}.uops", config)
     _dump_tasks(context, name, "place_micro_ops", placed.tasks)
@@ -84,8 +92,16 @@ def emit_region(
         stream = drop_repeated_loads(stream, _constants(placed.tasks, constants))
     _dump_stream(context, name, "drop_repeated_loads", [access.insn for access in stream])
     with context.step("interleave_tails"):
-        ordered = hoist_zeroing(interleave_tails(stream, sizes, config), config)
+        parts = _parts(stream, placed.tasks, kernels)
+        parts = [
+            (beside, part if beside else _interleaved(part, sizes, config))
+            for beside, part in parts
+        ]
+    ordered = [access for _, part in parts for access in part]
     _dump_stream(context, name, "interleave_tails", [access.insn for access in ordered])
+    with context.step("run_beside"):
+        ordered = _joined(parts, sizes, config)
+    _dump_stream(context, name, "run_beside", [access.insn for access in ordered])
     with context.step("hoist_loads"):
         ordered = hoist_loads(ordered, sizes)
     _dump_stream(context, name, "hoist_loads", [access.insn for access in ordered])
@@ -106,6 +122,48 @@ def emit_region(
         )
     context.dump(name, "emit", lambda: disassemble_program(program))
     return program
+
+
+def _with_others_beside(
+    kernels: Sequence[KernelCode], tasks: Sequence[Sequence[Task]]
+) -> list[range]:
+    """The places in all tasks of kernels that the next one runs beside."""
+    ends = list(accumulate(map(len, tasks), initial=0))
+    return [range(ends[n], ends[n + 1]) for n, kernel in enumerate(kernels[1:]) if kernel.is_beside]
+
+
+def _parts(
+    stream: Sequence[Access], tasks: Sequence[Task], kernels: Sequence[KernelCode]
+) -> list[tuple[bool, list[Access]]]:
+    """Each kernel that runs beside the one before it, marked, and all that is between them."""
+    labels = tuple(f"{kernel.label}: " for kernel in kernels if kernel.is_beside)
+
+    def label(access: Access) -> str:
+        loc = tasks[access.origin].loc
+        return next((label for label in labels if loc.startswith(label)), "")
+
+    return [(bool(key), list(group)) for key, group in groupby(stream, label)]
+
+
+def _interleaved(
+    part: Sequence[Access], sizes: Mapping[str, int], config: VtaConfig
+) -> list[Access]:
+    return hoist_zeroing(interleave_tails(part, sizes, config), config)
+
+
+def _joined(
+    parts: Sequence[tuple[bool, list[Access]]], sizes: Mapping[str, int], config: VtaConfig
+) -> list[Access]:
+    out: list[Access] = []
+    first: list[Access] = []
+    for is_beside, part in parts:
+        if is_beside:
+            out += run_beside(first, part, sizes, config)
+            first = []
+        else:
+            out += first
+            first = part
+    return out + first
 
 
 def _dump_stream(

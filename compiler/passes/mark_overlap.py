@@ -74,15 +74,21 @@ class _History:
     def _begin_behind(self, met: int) -> bool:
         """Take the hint from an instruction behind a conflict that waits for its unit anyway.
 
-        Of such ones the newest: what it has to wait for is most likely done by then.
+        Of such ones the newest: what it has to wait for is most likely done by then. Best one that
+        follows an instruction of its own unit, as no other unit has just begun something.
         """
         last = len(self._units) - 1
-        for other in range(last - 1, met, -1):
-            if self._units[other] in self._units[met + 1 : other]:
-                self._begin = other
-                self.without.add(other)
-                return True
-        return False
+        found = [
+            other
+            for other in range(last - 1, met, -1)
+            if self._units[other] in self._units[met + 1 : other]
+        ]
+        if not found:
+            return False
+        alone = (other for other in found if self._units[other - 1] is self._units[other])
+        self._begin = next(alone, found[0])
+        self.without.add(self._begin)
+        return True
 
     def _youngest(self, unit: type, access: Access) -> int:
         """The youngest conflicting instruction of another unit; before `_begin`: there is none."""

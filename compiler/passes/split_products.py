@@ -14,19 +14,25 @@ from compiler.loop.nodes import Task
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.isa import Alu, Gemm, altered
 
+PIECES_BESIDE = 4
+"""Pieces of a tile that a round of another kernel runs beside: a unit begins one instruction with
+each, and a round has two of loads and one of the ALU."""
 _STEPS_LEAST = 128
 """Micro-ops executed in a piece, at least: a cut costs a few cycles."""
 
 
-def split_products(tasks: Sequence[Task], config: VtaConfig) -> list[Task]:
+def split_products(
+    tasks: Sequence[Task], config: VtaConfig, beside: Sequence[range] = ()
+) -> list[Task]:
     """Tasks with long GEMMs in pieces; unchanged without the extension `overlap`.
 
-    Two pieces, or as many as the last tile's tail has operations and half as many again.
+    Two pieces, or as many as the last tile's tail has operations and half as many again. Tasks in
+    the ranges `beside` are of kernels that another runs beside: `PIECES_BESIDE` at least.
     """
     if not config.has("overlap"):
         return list(tasks)
     out: list[Task] = []
-    for task, wanted in zip(tasks, _wanted(tasks), strict=True):
+    for task, wanted in zip(tasks, _wanted(tasks, beside), strict=True):
         insn = task.insn
         count = 1
         if isinstance(insn, Gemm) and not insn.reset:
@@ -35,24 +41,27 @@ def split_products(tasks: Sequence[Task], config: VtaConfig) -> list[Task]:
     return out
 
 
-def _wanted(tasks: Sequence[Task]) -> list[int]:
+def _wanted(tasks: Sequence[Task], beside: Sequence[range]) -> list[int]:
     """Into how many pieces each of a tile's GEMMs is cut, by the tail before them."""
     out = [1] * len(tasks)
+    least = [2] * len(tasks)
+    for places in beside:
+        least[places.start : places.stop] = [PIECES_BESIDE] * len(places)
     tail, run = 0, list[int]()
     for place, task in enumerate(tasks):
         if isinstance(task.insn, Gemm) and not task.insn.reset:
             run.append(place)
         elif isinstance(task.insn, Alu):
-            _share(out, run, tail)
+            _share(out, run, tail, least)
             tail, run = (1, []) if run else (tail + 1, run)
-    _share(out, run, tail)
+    _share(out, run, tail, least)
     return out
 
 
-def _share(out: list[int], run: Sequence[int], tail: int) -> None:
+def _share(out: list[int], run: Sequence[int], tail: int, least: Sequence[int]) -> None:
     """Give the GEMMs of a tile their parts of what a tail of operations needs."""
     for place in run:
-        out[place] = -(-max(2, tail + -(-tail // 2)) // len(run))
+        out[place] = -(-max(least[place], tail + -(-tail // 2)) // len(run))
 
 
 def _pieces(task: Task, count: int) -> list[Task]:

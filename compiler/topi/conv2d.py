@@ -23,6 +23,7 @@ from compiler.topi.conv2d_tiling import INPUTS, WEIGHTS, ConvShape, ConvTiling
 from compiler.topi.gemm_intrin import gemm_intrin
 from compiler.topi.grouped_weights import GroupedWeights, group_weights
 from compiler.topi.kernel import KernelTemplate, Packed
+from compiler.topi.pool_beside import PoolTiling, Windows, pool_tiling, tiling_beside
 from compiler.topi.requant import Requantiser
 from compiler.topi.steps import Step, StepChain, needs
 from compiler.topi.tail_work import tail_work
@@ -313,10 +314,26 @@ class ConvBuild:
     name: str
     conv: Conv2d
     config: VtaConfig
+    windows: Windows | None = None
+    """Of the pooling that is to run beside it, if something is."""
 
     def __call__(self, tiling: ConvTiling | None = None) -> KernelTemplate:
-        """The template; without a tiling the model of the time chooses one."""
-        return conv2d(self.name, self.conv, self.config, tiling)
+        """The template; without a tiling it is scheduled with `default`."""
+        return conv2d(self.name, self.conv, self.config, tiling or self.default)
+
+    @cached_property
+    def default(self) -> ConvTiling:
+        """The tiling that a model of the time chooses."""
+        beside = None
+        if self.windows is not None:
+            beside = tiling_beside(self.windows, self.shape, self.config)
+        return beside or choose_tiling(self.shape, self.config)
+
+    def beside(self, tiling: ConvTiling | None) -> PoolTiling | None:
+        """How the pooling behind it runs beside it, if it can."""
+        if self.windows is None:
+            return None
+        return pool_tiling(self.windows, self.shape, tiling or self.default, self.config)
 
     @cached_property
     def shape(self) -> ConvShape:

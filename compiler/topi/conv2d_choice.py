@@ -19,7 +19,7 @@ _MODELLED_MOST = 64
 def choose_tiling(shape: ConvShape, config: VtaConfig) -> ConvTiling:
     """The legal tiling of least modelled time; refused if not even single blocks fit."""
     check_any(shape, config)
-    tiles = _candidates(shape, config)
+    tiles = candidates(shape, config)
     best = ranked(tiles, shape, config)[:1]
     return next(tiles[best].tilings(shape))
 
@@ -32,7 +32,7 @@ def ranked(tiles: Tiles, shape: ConvShape, config: VtaConfig) -> IntArray:
     return few[np.argsort(times, kind="stable")]
 
 
-def _candidates(shape: ConvShape, config: VtaConfig) -> Tiles:
+def candidates(shape: ConvShape, config: VtaConfig) -> Tiles:
     """Legal tilings that can be best: threads and halves hide the same, so not both.
 
     Where requantisation can run beside products it has to work on another half of ACC than they,

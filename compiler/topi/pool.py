@@ -16,6 +16,7 @@ from compiler.errors import CapacityError
 from compiler.loop.expr import reads
 from compiler.topi.borders import NO_BORDERS, Borders, borders, inside_image
 from compiler.topi.kernel import KernelTemplate, Packed, divisors
+from compiler.topi.pool_beside import PoolTiling, Windows
 from compiler.topi.requant import Requant, Requantiser, lanes
 from compiler.topi.requant_plain import requantiser
 from vta_hw.spec.config import MemType, VtaConfig
@@ -61,6 +62,26 @@ class Pool:
     clamp_max: int = 127
     rescale: Rescaled | None = None
 
+    @property
+    def windows(self) -> Windows | None:
+        """What can run beside a convolution: the windows of a maximum."""
+        if not self.is_max:
+            return None
+        return Windows(self.out.h, self.out.w, self.kernel, self.strides)
+
+
+@dataclass(frozen=True, eq=False)
+class PoolBuild:
+    """Builds the template of one pooling operator."""
+
+    name: str
+    pool: Pool
+    config: VtaConfig
+
+    def __call__(self, tiling: PoolTiling | None = None) -> KernelTemplate:
+        """The template, with rounds to run beside a convolution if there is a tiling for them."""
+        return pool2d(self.name, self.pool, self.config, tiling)
+
 
 def check_supported(pool: Pool, config: VtaConfig) -> str | None:
     """Why VTA cannot run a pooling operator in `config`, or None if it can."""
@@ -78,8 +99,13 @@ def check_supported(pool: Pool, config: VtaConfig) -> str | None:
     return None
 
 
-def pool2d(name: str, pool: Pool, config: VtaConfig) -> KernelTemplate:
-    """The operator's tensor expression, scheduled by rows and channel blocks."""
+def pool2d(
+    name: str, pool: Pool, config: VtaConfig, tiling: PoolTiling | None = None
+) -> KernelTemplate:
+    """The operator's tensor expression, scheduled by rows and channel blocks.
+
+    A `tiling` is of a maximum, and makes rounds that can run beside the convolution before it.
+    """
     data = te.placeholder(pool.data.shape(config), "int8", pool.data.name)
     image = _image(data, pool, name)
     window = _window(image, pool, config, name)
@@ -96,7 +122,10 @@ def pool2d(name: str, pool: Pool, config: VtaConfig) -> KernelTemplate:
         result = _clamped(result, pool, name)
     final = result
     out = te.compute(pool.out.shape(config), lambda *at: final(*at).astype("int8"), pool.out.name)
-    schedule, knobs = _schedule(out, image, params, pool, config)
+    if tiling is None:
+        schedule, knobs = _schedule(out, image, params, pool, config)
+    else:
+        schedule, knobs = _rounds(out, tiling), tiling.knobs()
     order = (data, out) if params is None else (data, params, out)
     return KernelTemplate(name, schedule, order, constants, 0, knobs, exact)
 
@@ -247,15 +276,36 @@ def _schedule(
     thread, c_o = s[out].split(c_o, nparts=threads)
     s[out].reorder(thread, n, c_o, h_o, c_i, h_i, w, b, o)
     s[out].vthread(thread)
-    for stage in s.stages:
-        if stage.tensor is not out:
-            stage.set_scope("acc")
-            stage.compute_at(s[out], h_o)
-            if stage.reduce_axes:
-                n, c, h, w, b, o = stage.axes
-                dy, dx = stage.reduce_axes
-                stage.reorder(dy, dx, n, c, h, w, b, o)
+    _place_stages(s, out, h_o)
     if params is not None:
         readers = [t.tensor for t in s.stages if any(r.source is params for r in reads(t.body))]
         s.cache_read(params, "acc", readers)
     return s, {"tile_c": blocks, "tile_h": rows, "threads": threads}
+
+
+def _place_stages(s: te.Schedule, out: te.Tensor, loop: te.Axis) -> None:
+    """All stages before `out` in ACC, computed in one of its loops; taps outermost."""
+    for stage in s.stages:
+        if stage.tensor is not out:
+            stage.set_scope("acc")
+            stage.compute_at(s[out], loop)
+            if stage.reduce_axes:
+                n, c, h, w, b, o = stage.axes
+                dy, dx = stage.reduce_axes
+                stage.reorder(dy, dx, n, c, h, w, b, o)
+
+
+def _rounds(out: te.Tensor, tiling: PoolTiling) -> te.Schedule:
+    """Rounds in the order of the convolution's tiles, in the halves of ACC by turns."""
+    s = te.Schedule(out)
+    n, c, h, w, b, o = s[out].axes
+    c_o, c_i = s[out].split(c, tiling.blocks)
+    h_o, h_i = s[out].split(h, tiling.h)
+    w_o, w_i = s[out].split(w, tiling.w)
+    outer = (h_o, w_o, c_o) if tiling.is_place_first else (c_o, h_o, w_o)
+    s[out].reorder(n, *outer, c_i, h_i, w_i, b, o)
+    _place_stages(s, out, c_i)
+    for stage in s.stages:
+        if stage.tensor is not out:
+            stage.double_buffer()
+    return s

@@ -15,7 +15,8 @@ from compiler.topi.conv2d import Conv2d, ConvBuild, reach
 from compiler.topi.elementwise import check_supported as check_elementwise
 from compiler.topi.elementwise import elementwise
 from compiler.topi.kernel import KernelTemplate, Packed
-from compiler.topi.pool import Pool, Rescaled
+from compiler.topi.pool import Pool, PoolBuild, Rescaled
+from compiler.topi.pool_beside import Windows
 from compiler.topi.requant import Requant
 from compiler.topi.requant_plain import requantiser
 from compiler.topi.steps import (
@@ -138,7 +139,20 @@ def _conv(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:
         tuple(steps),
         tuple(device_name(name) for name in kernel.inputs),
     )
-    return conv.check_supported(spec, config) or ConvBuild(node.name, spec, config)
+    windows = _windows_behind(kernel, graph, config)
+    return conv.check_supported(spec, config) or ConvBuild(node.name, spec, config, windows)
+
+
+def _windows_behind(kernel: Kernel, graph: Graph, config: VtaConfig) -> Windows | None:
+    """Those of the pooling that alone reads a kernel's result, if it runs on VTA."""
+    readers = graph.consumers(kernel.outputs[0])
+    if len(readers) != 1 or readers[0].op != "max_pool2d" or not config.has("overlap"):
+        return None
+    (output,) = readers[0].outputs
+    reader, inputs = readers[0], (kernel.outputs[0],)
+    behind = Kernel(reader.name, (reader,), inputs, (output,), reader)
+    found = _pool(behind, graph, config)
+    return found.pool.windows if isinstance(found, PoolBuild) else None
 
 
 def _pool(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:
@@ -162,7 +176,7 @@ def _pool(kernel: Kernel, graph: Graph, config: VtaConfig) -> Build | str:
         high,
         _rescaled(node),
     )
-    return pool.check_supported(spec, config) or (lambda: pool.pool2d(node.name, spec, config))
+    return pool.check_supported(spec, config) or PoolBuild(node.name, spec, config)
 
 
 def _rescaled(node: Node) -> Rescaled | None:

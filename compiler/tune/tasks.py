@@ -15,7 +15,6 @@ import numpy as np
 from compiler import build as builder
 from compiler.driver import Network
 from compiler.topi.conv2d import ConvBuild
-from compiler.topi.conv2d_choice import choose_tiling
 from compiler.topi.conv2d_space import KNOBS, Tiles, legal_tiles
 from compiler.topi.conv2d_tiling import ConvShape, ConvTiling
 from compiler.topi.select import select
@@ -73,7 +72,7 @@ class Task:
     @cached_property
     def default(self) -> int:
         """The row that is compiled without a log."""
-        row = self.row(choose_tiling(self.build.shape, self.config))
+        row = self.row(self.build.default)
         assert row is not None, "the choice is made among legal tilings"
         return row
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import vta
@@ -41,3 +42,22 @@ def test_whole_on_every_device(tmp_path: Path) -> None:
     assert result.macs == result.counters["gemm_ops"] * package.config.macs_per_cycle >= MACS
     expected = Judge(model).run(inputs)["logits"]
     assert inference.outputs["logits"].argmax() == expected.argmax()
+
+
+@pytest.mark.long
+def test_tuned_takes_as_long_on_rtl(tmp_path: Path) -> None:
+    """A short, seeded search; the cycle simulator, which it measured on, is right about the result.
+
+    The choice without a search is within 5 % of it.
+    """
+    model, log = tmp_path / "resnet18_int8.onnx", tmp_path / "log.jsonl"
+    build("resnet18", model)
+    found = vta.tune(model, log, trials=8, patience=4, jobs=1)
+    assert found.cycles <= found.default_cycles <= 1.05 * found.cycles
+    package = vta.compile(model, tuned=log).package
+    inputs = {"image": photos.crops(1, 224, SEED)}
+    simulated, real = (vta.load(package, device).run(inputs) for device in ("cycle", "rtl"))
+    print(f"\n{found.default_cycles} cycles, tuned {real.result.cycles}")
+    assert real.result.cycles == simulated.result.cycles == found.cycles
+    assert real.result.counters == simulated.result.counters
+    np.testing.assert_array_equal(real.outputs["logits"], simulated.outputs["logits"])

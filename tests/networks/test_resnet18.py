@@ -29,7 +29,9 @@ CROPS = 20
 LAYER_CROPS = 4
 # On `default` with its memory latency; `vta bench networks` prints what it takes.
 COUNTED_CYCLES = 6_800_000
-ARRAY_USE = 0.85
+# Max pooling, alone 262,000, runs beside the first convolution.
+CYCLES = 7_420_000
+ARRAY_USE = 0.95
 # Other crops than those that the network was calibrated on.
 SEED = 7
 
@@ -73,6 +75,7 @@ def test_cycles_are_those_that_are_published_for(compiled: CompileResult):
     assert cost.counted.cycles < cost.cycles == sum(row.cycles for row in found.rows)
     assert cost.reference_cycles == 7_729_601
     assert cost.counted.cycles <= COUNTED_CYCLES
+    assert cost.cycles <= CYCLES
     assert found.total.array_use >= ARRAY_USE
 
 

@@ -17,9 +17,11 @@ import numpy as np
 from compiler.context import CompileContext
 from compiler.driver import compile_graph
 from compiler.graph.ir import Graph, Node, Quant, Tensor, TensorType
+from compiler.topi.conv2d_tiling import ConvTiling
 from runtime.package import Package
 from vta import api
 from vta.bench.models import MissingModelError, build_model, find_model
+from vta.bench.tuned import Tuning
 from vta.bench.workloads import LAYERS, NETWORKS, Layer, Network, Reference
 from vta.profiling.measure import Profile, Row, add_rows, profile
 from vta_hw.spec.config import VtaConfig
@@ -35,13 +37,17 @@ class WorkloadError(api.UsageError):
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a workload takes; `counted` is what is compared, all of it or some of its layers."""
+    """What a workload takes; `counted` is what is compared, all of it or some of its layers.
+
+    `tuned` is the same workload compiled with a tuning log, if that was asked for.
+    """
 
     name: str
     cycles: int
     counted: Row
     reference: Reference | None
     reference_cycles: int | None
+    tuned: Cost | None = None
 
     def record(self) -> dict[str, Any]:
         """As in the JSON."""
@@ -56,6 +62,14 @@ class Cost:
             "reference_cycles": self.reference_cycles,
             "reference": None if self.reference is None else self.reference.source,
             "reasons": {str(reason): cycles for reason, cycles in self.counted.reasons.items()},
+            "tuned": None if self.tuned is None else self.tuned._tuned_record(),
+        }
+
+    def _tuned_record(self) -> dict[str, Any]:
+        return {
+            "cycles": self.cycles,
+            "conv_cycles": self.counted.cycles,
+            "array_use": self.counted.array_use,
         }
 
 
@@ -159,10 +173,11 @@ def network_costs(
     only: Sequence[str] = (),
     models: Path | None = None,
     missing: dict[str, str] | None = None,
+    tuning: Tuning | None = None,
 ) -> Iterator[Cost]:
     """Each network as `vta compile` compiles it, for as many images as the machine takes at once.
 
-    `missing` is told why one is left out.
+    `missing` is told why one is left out. With `tuning` each is compiled with its choices as well.
     """
     names = chosen([network.name for network in NETWORKS], only)
     with tempfile.TemporaryDirectory(prefix="vta-") as folder:
@@ -177,11 +192,29 @@ def network_costs(
                     missing[network.name] = str(error)
                 continue
             with progress(f"compiling {network.name}"):
-                images = config.batch if config.batch > 1 else None
-                numerics = numerics_for(config) if not network.file else None
-                package = api.compile(path, config, batch=images, numerics=numerics).package
-            found = profile(package)
-            yield network_cost(network, found)
+                cost = _compiled_cost(network, path, config)
+            if tuning is not None:
+                choices = tuning.choices(path, config, *_compiled_for(network, config))
+                with progress(f"compiling {network.name}, tuned"):
+                    cost = replace(cost, tuned=_compiled_cost(network, path, config, choices))
+            yield cost
+
+
+def _compiled_for(network: Network, config: VtaConfig) -> tuple[str | None, int | None]:
+    """Numerics and images at once."""
+    numerics = numerics_for(config) if not network.file else None
+    return numerics, config.batch if config.batch > 1 else None
+
+
+def _compiled_cost(
+    network: Network,
+    path: Path,
+    config: VtaConfig,
+    choices: Mapping[str, ConvTiling] | None = None,
+) -> Cost:
+    numerics, images = _compiled_for(network, config)
+    compiled = api.compile(path, config, batch=images, numerics=numerics, tuned=choices)
+    return network_cost(network, profile(compiled.package))
 
 
 def _model(network: Network, config: VtaConfig, models: Path | None, folder: Path) -> Path:
@@ -226,7 +259,7 @@ def _cost(
 
 
 def table_rows(costs: Sequence[Cost]) -> list[tuple[object, ...]]:
-    """What the commands show, by `HEADINGS`."""
+    """What the commands show, by `headings`."""
     return [
         (
             cost.name,
@@ -239,15 +272,30 @@ def table_rows(costs: Sequence[Cost]) -> list[tuple[object, ...]]:
             cost.counted.bound_cycles / cost.counted.cycles,
             "" if cost.reference_cycles is None else f"{cost.reference_cycles:,}",
             "" if cost.reference_cycles is None else _ratio(cost),
+            *_tuned_cells(cost),
         )
         for cost in costs
     ]
+
+
+def _tuned_cells(cost: Cost) -> tuple[object, ...]:
+    tuned = cost.tuned
+    if tuned is None:
+        return ()
+    gain = 100 * (cost.cycles / tuned.cycles - 1)
+    return (tuned.cycles, tuned.counted.cycles, f"{gain:.1f}")
+
+
+def headings(costs: Sequence[Cost]) -> tuple[str, ...]:
+    """Of the table: with the tuned figures where there are some."""
+    return (*HEADINGS, *(TUNED_HEADINGS if any(cost.tuned for cost in costs) else ()))
 
 
 HEADINGS = (
     *("workload", "cycles", "counted", "ideal", "bound", "set by", "array use"),
     *("bound / counted", "published", "published / counted"),
 )
+TUNED_HEADINGS = ("tuned", "tuned counted", "gain, %")
 
 
 def _ratio(cost: Cost) -> str:

@@ -162,18 +162,38 @@ def bench_networks_command(
         Path | None,
         typer.Option(metavar="DIR", help="folder with MLPerf Tiny's networks"),
     ] = None,
+    tuned: Annotated[
+        Path | None,
+        typer.Option(metavar="LOG", help="compile with this log of `vta tune` as well"),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="tune first: trials for each distinct layer, into the log"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="of the tuning")] = 0,
+    jobs: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="processes that measure in tuning; all cores by default"),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Count the cycles of whole networks, and of the layers that published figures count.
 
-    A network that is not here is left out, with a remark that says how to get it.
+    A network that is not here is left out, with a remark that says how to get it. With --tuned,
+    --trials or both each is compiled a second time, with tuned schedules.
     """
     from vta import api
     from vta.bench import costs
+    from vta.bench.tuned import tuning_of
 
     chosen = api.config(config, with_latency(settings, latency))
     missing: dict[str, str] = {}
-    found = list(costs.network_costs(chosen, show.progress, only or (), models, missing))
+    with tuning_of(tuned, trials, seed, jobs) as tuning:
+        found = list(
+            costs.network_costs(chosen, show.progress, only or (), models, missing, tuning)
+        )
+    if tuning is not None and tuning.broken:
+        show.note(f"{tuning.broken:,} broken lines of {tuned} were skipped")
     _write_costs(chosen, found)
     for name, reason in missing.items():
         show.note(f"without {name}: {reason}")
@@ -190,6 +210,6 @@ def _write_costs(config: VtaConfig, found: Sequence[Cost]) -> None:
     from vta.bench import costs
 
     title = f"cycles on {config.name}, memory latency {config.dram_latency}"
-    show.write_table(show.table(title, costs.HEADINGS, costs.table_rows(found)))
+    show.write_table(show.table(title, costs.headings(found), costs.table_rows(found)))
     for name, source in costs.sources(found).items():
         show.write(f"{name}: {source}")

@@ -67,6 +67,12 @@ def test_another_one_gives_up_its_hint_if_it_has_to_wait_anyway() -> None:
     assert hints(alu(1), gemm(2), load(1)) == [False, True, False]
 
 
+def test_best_one_that_follows_its_own_unit_gives_up_its_hint() -> None:
+    """The second GEMM would wait for the LOAD before it, which has only just begun."""
+    stream = (alu(1), gemm(2), load(5), load(6), gemm(2), load(1))
+    assert hints(*stream) == [False, True, True, False, True, True]
+
+
 def test_readers_of_one_element_do_not_conflict() -> None:
     reads = Access(Alu(uop_end=1, iter_out=1, iter_in=1), acc(1, 2), acc(2), 0)
     other = Access(Gemm(uop_end=1, iter_out=1, iter_in=1), acc(1, 3), acc(3), 0)

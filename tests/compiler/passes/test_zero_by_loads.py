@@ -12,7 +12,7 @@ from compiler.passes.zero_by_loads import hoist_zeroing, zero_by_loads
 from tests.compiler.passes.shorthand import TINY
 from vta_hw.spec.config import MemType, VtaConfig
 from vta_hw.spec.footprint import Touch
-from vta_hw.spec.isa import Alu, Gemm, Load, MicroOp, Store, encode_uop
+from vta_hw.spec.isa import Alu, AluOp, Gemm, Load, MicroOp, Store, altered, encode_uop
 from vta_hw.spec.semantics import Scratchpads, execute
 
 PYNQ = VtaConfig.load("pynq")
@@ -74,6 +74,28 @@ def test_products_and_other_instructions_stay() -> None:
     assert zero_by_loads([reset(0, (1, 0), (8, 1))], PYNQ)[0].insn == reset(0, (1, 0), (8, 1)).insn
 
 
+def test_a_maximum_begins_with_the_least_number(rng: np.random.Generator) -> None:
+    """Zeroing and an addition of -128 to the same elements are one LOAD, where it can pad so."""
+    start = reset(3, (1, 0), (12, 1))
+    less = Alu(uop_end=1, iter_out=1, iter_in=12, dst_factor_in=1, use_imm=True, imm=-128)
+    add = Task(altered(less, alu_opcode=int(AluOp.ADD)), None, start.uops)
+    (made,) = zero_by_loads([start, add], TINY)
+    pads = Scratchpads(TINY)
+    pads.acc[:] = before = rng.integers(1, 1 << 20, pads.acc.shape)
+    assert execute(made.insn, pads, np.zeros(64, np.uint8), TINY) is None
+    before[3:15] = -128
+    np.testing.assert_array_equal(pads.acc, before)
+    plain = TINY.override(["EXTENSIONS=requant,overlap"])
+    for config, tasks in (
+        (plain, [start, add]),
+        (TINY, [reset(4, (1, 0), (12, 1)), add]),
+        (TINY, [start, add.with_insn(altered(add.insn, imm=-127), add.uops)]),
+    ):
+        first, second = zero_by_loads(tasks, config)
+        assert isinstance(first.insn, Load) and not first.insn.pad_min
+        assert second == tasks[1]
+
+
 def _touch(first: int, count: int) -> tuple[Touch, ...]:
     return (Touch("acc", first, first + count - 1),)
 
@@ -125,3 +147,6 @@ def test_long_products_are_cut_in_two(rng: np.random.Generator) -> None:
     single = Task(Gemm(uop_end=1, iter_out=99, iter_in=99), None, (0,))
     assert split_products([short, single], TINY) == [short, single]
     assert split_products([long], PYNQ) == [long]
+    # In four where another kernel runs beside.
+    assert len(split_products([long], TINY, [range(1)])) == 4
+    assert len(split_products([long, Task(Alu(uop_end=1), None), long], TINY, [range(1)])) == 4 + 3
