@@ -23,7 +23,7 @@ from runtime.package import Package
 from tests.fpga.link_model import Noise
 from tests.fpga.soc_line import SocLine
 from tests.gen_programs import ILLEGAL, illegal_program, legal_program
-from tests.models import DIGITS
+from tests.models import DIGITS, model_path
 from vta.cli import main
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.errors import DeviceError
@@ -167,3 +167,21 @@ def test_cable_is_drawn(soc: SocSimulation) -> None:
         terminal.unplug()
         with pytest.raises(DeviceError, match="^serial port .* check the board.s cable"):
             link.read_memory(0, 4096)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["digits", "ic_resnet8_int8.tflite", "kws_dscnn_int8.tflite"])
+def test_networks_on_the_whole_board(name: str, rng: np.random.Generator) -> None:
+    """The configuration of the board itself, and networks that people use."""
+    path = DIGITS if name == "digits" else model_path(name)
+    config = VtaConfig.load("ulx3s")
+    soc = SocSimulation(config, ULX3S_SDRAM, clock_hz=ULX3S_CLOCK_HZ, board="ulx3s")
+    package = vta.compile(path, config=config).package
+    values = vta.random_inputs(package, int(rng.integers(1 << 31)))
+    device = BoardDevice(config, SerialLink(SocLine(soc), expected_board="ulx3s"))
+    found = Executor(package, device).run(values)
+    expected = vta.load(package, "cycle-ulx3s").run(values)
+    for name, array in expected.outputs.items():
+        np.testing.assert_array_equal(found.outputs[name], array)
+    assert found.result.counters == expected.result.counters
+    assert soc.postponed <= 2
