@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
@@ -41,7 +42,7 @@ def read_core(path: Path) -> CoreDescription:
             findings.append(f"component.xml names the file {name}, which does not exist")
     modules = {_text(view, "modelName") for view in root.iter(f"{_SPIRIT}view")}
     for module in sorted(modules):
-        findings += _compare(reader.ports(), module, [path.parent / name for name in files])
+        findings += _compare(reader.ports, module, [path.parent / name for name in files])
     return CoreDescription(ip, files, tuple(findings))
 
 
@@ -93,6 +94,7 @@ class _Reader:
         self._interfaces = {_text(bus, "name"): bus for bus in root.iter(f"{_SPIRIT}busInterface")}
         self._clocks = self._associations()
 
+    @cached_property
     def ports(self) -> dict[str, tuple[str, int]]:
         """Direction and width of every port."""
         found = {}
@@ -122,7 +124,7 @@ class _Reader:
             )
             assert logical is not None and physical is not None
             found[_text(logical, "name")] = _text(physical, "name")
-            if found[_text(logical, "name")] not in self.ports():
+            if found[_text(logical, "name")] not in self.ports:
                 self.findings.append(
                     f"interface {name} maps the unknown port {_text(physical, 'name')}"
                 )
@@ -158,7 +160,7 @@ class _Reader:
 
     def pins(self) -> dict[str, Pin]:
         """The pins that belong to no AXI interface."""
-        ports = self.ports()
+        ports = self.ports
         found, taken = {}, set()
         for name, bus in self._interfaces.items():
             kind = self._kind(bus)

@@ -210,8 +210,8 @@ def _model(parent: Element, config: VtaConfig) -> None:
             _texts(SubElement(wire, _tag("vector")), left=str(width - 1), right="0")
         definitions = SubElement(SubElement(wire, _tag("wireTypeDefs")), _tag("wireTypeDef"))
         _texts(definitions, typeName="wire")
-        for view in _VIEWS:
-            _texts(definitions, viewNameRef=view)
+        for view_name in _VIEWS:
+            _texts(definitions, viewNameRef=view_name)
 
 
 def _file_sets(parent: Element) -> None:
