@@ -9,7 +9,7 @@ from fpga.boards.zynq import CONTROL_WINDOW_BYTES, ZynqBoard
 BUFFER_BYTES = 64 << 20
 """Memory that the overlay asks for: instructions, constants and tensors of a network."""
 
-BUFFER_NAME = "udmabuf-vta"
+BUFFER_NAME = "udmabuf0"
 UIO_NAME = "vta"
 
 _OVERLAY = Template("""\

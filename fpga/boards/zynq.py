@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 from fpga.boards.parts import XC7Z020, XCZU3EG, XCZU7EV, Part
 from vta_hw.rtl.fabric import PLAIN, Fabric
+from vta_hw.spec import registers
 from vta_hw.spec.errors import VtaKitError
 
-CONTROL_WINDOW_BYTES = 4096
-"""What the control port takes of the address map: the least that Vivado assigns."""
+CONTROL_WINDOW_BYTES = 1 << registers.ADDRESS_BITS
+"""What the control port takes of the address map; Vivado assigns no less than these 4 KiB."""
 
 
 class BoardError(VtaKitError):

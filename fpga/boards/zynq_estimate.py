@@ -1,16 +1,22 @@
-"""What a config takes of a board's part: found by Yosys, or at least, by counting."""
+"""What a config takes of a board's part: found by Yosys, or at least, by counting.
+
+``python -m fpga.boards.zynq_estimate [BOARD ...]`` synthesises the config of each board, of all of
+them without names, and prints a table.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fpga.boards.parts import LUT_MEMORY
-from fpga.boards.zynq import BoardError, ZynqBoard
+from fpga.boards.zynq import BOARDS, BoardError, ZynqBoard, find_board
 from vta_hw.rtl import resources
 from vta_hw.rtl.resources import RESOURCES
 from vta_hw.rtl.verilog import SHELL, hardware_config, verilog
 from vta_hw.spec.config import INSN_BITS, MemType, VtaConfig
+from vta_hw.spec.errors import VtaKitError
 
 SHARE_MOST = 0.8
 """Of everything a part has, so that a tool can place and route and the interconnect fits too."""
@@ -100,3 +106,33 @@ def refuse_what_cannot_fit(board: ZynqBoard, config: VtaConfig) -> None:
                 f"{resource}, and the {board.part.name} has {available}; choose smaller buffers or "
                 f"a smaller block, as in config {board.config!r}"
             )
+
+
+def table(estimates: Iterable[Estimate]) -> str:
+    """The estimates as a table in Markdown, with the share of the part behind each figure."""
+    names = (*RESOURCES, LUT_MEMORY)
+    lines = [
+        f"| board | config | {' | '.join(names)} | by |",
+        f"| --- | --- | {' | '.join(['---:'] * len(names))} | --- |",
+    ]
+    for one in estimates:
+        figures = [
+            f"{one.used[name]:,.1f}".removesuffix(".0") + f" ({one.shares[name]:.0%})"
+            for name in names
+        ]
+        cells = (f"`{one.board}`", f"`{one.config}`", *figures, one.tool)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the table for the boards named."""
+    boards = [find_board(name) for name in arguments or BOARDS]
+    print(table(estimate(board, VtaConfig.load(board.config)) for board in boards), end="")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except VtaKitError as error:
+        sys.exit(f"error: {error}")

@@ -16,7 +16,7 @@ from vta_hw.rtl import verilog
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.register_tables import c_header
 
-PROJECT, DESIGN = "vta", "system"
+PROJECT, BLOCK_DESIGN = "vta", "system"
 CORE_FOLDER = "ip"
 SCRIPTS = ("run.tcl", "block_design.tcl", "constraints.xdc")
 """Texts that are the same for all boards; what differs is in ``settings.tcl``."""
@@ -110,7 +110,7 @@ def _settings(board: ZynqBoard, config: VtaConfig, clock_mhz: int) -> str:
     }
     values = {
         "project": PROJECT,
-        "design": DESIGN,
+        "design": BLOCK_DESIGN,
         "part": board.part.name,
         "board_file": board.board_file,
         "clock_mhz": str(clock_mhz),

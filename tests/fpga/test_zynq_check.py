@@ -15,19 +15,19 @@ from fpga.boards.zynq import BOARDS
 from fpga.boards.zynq_project import export
 from vta_hw.spec.config import VtaConfig
 
-DESIGN, SETTINGS, RUN = "block_design.tcl", "settings.tcl", "run.tcl"
+BLOCK_DESIGN, SETTINGS, RUN = "block_design.tcl", "settings.tcl", "run.tcl"
 COMPONENT, SHELL = "ip/component.xml", "ip/hdl/vta_shell.v"
 
 # What is changed where, and what must be said of it.
 DEFECTS: dict[str, tuple[str, str, str, str]] = {
     "misspelt pin": (
-        DESIGN, "reset/ext_reset_in", "reset/ext_reset", "there is no pin reset/ext_reset",
+        BLOCK_DESIGN, "reset/ext_reset_in", "reset/ext_reset", "there is no pin reset/ext_reset",
     ),
     "unknown command": (
-        DESIGN, "save_bd_design", "save_block_design", "there is no command save_block_design",
+        BLOCK_DESIGN, "save_bd_design", "save_block_design", "there is no command save_block_design",
     ),
     "unknown cell": (
-        DESIGN, "vta/$core_reset", "core/$core_reset",
+        BLOCK_DESIGN, "vta/$core_reset", "core/$core_reset",
         "there is no cell core, wanted for core/aresetn",
     ),
     "unknown type of cell": (
@@ -35,42 +35,42 @@ DEFECTS: dict[str, tuple[str, str, str, str]] = {
         "cell vta is of the unknown type vta_kit:vta:vta_core:1.0",
     ),
     "unknown IP core": (
-        DESIGN, "add_ip xlconcat", "add_ip concatenation",
+        BLOCK_DESIGN, "add_ip xlconcat", "add_ip concatenation",
         "run.tcl ends with an error: this Vivado has no IP core concatenation; take one that",
     ),
     "unconnected reset": (
-        DESIGN, "vta/$core_reset ", "", "pin vta/aresetn (reset_n) is not connected",
+        BLOCK_DESIGN, "vta/$core_reset ", "", "pin vta/aresetn (reset_n) is not connected",
     ),
     "unconnected clock": (
-        DESIGN, "ps/$memory_clock", "", "pin ps/S_AXI_HP0_ACLK (clock) is not connected",
+        BLOCK_DESIGN, "ps/$memory_clock", "", "pin ps/S_AXI_HP0_ACLK (clock) is not connected",
     ),
     "reset of the wrong sense": (
-        DESIGN, "reset/peripheral_aresetn", "reset/peripheral_reset",
+        BLOCK_DESIGN, "reset/peripheral_aresetn", "reset/peripheral_reset",
         "a net joins pins that do not fit together: control/aresetn (reset_n)",
     ),
     "clock on a reset": (
-        DESIGN, "connect_pins ps/$system_reset", "connect_pins ps/$system_clock",
+        BLOCK_DESIGN, "connect_pins ps/$system_reset", "connect_pins ps/$system_clock",
         "a net joins pins that do not fit together",
     ),
     "pin driven twice": (
-        DESIGN, "validate_bd_design",
+        BLOCK_DESIGN, "validate_bd_design",
         "connect_pins reset/interconnect_aresetn vta/$core_reset\nvalidate_bd_design",
         "is driven twice",
     ),
     "two clocks": (
-        DESIGN, " control/aclk", "",
+        BLOCK_DESIGN, " control/aclk", "",
         "interfaces control/M00_AXI and vta/s_axi have different clocks",
     ),
     "master to master": (
-        DESIGN, "memory/M00_AXI ps/$memory_port", "memory/M00_AXI ps/$control_port",
+        BLOCK_DESIGN, "memory/M00_AXI ps/$memory_port", "memory/M00_AXI ps/$control_port",
         "interfaces memory/M00_AXI and ps/M_AXI_GP0 are both masters",
     ),
     "interface left open": (
-        DESIGN, "connect_buses vta/$core_master memory/S00_AXI", "",
+        BLOCK_DESIGN, "connect_buses vta/$core_master memory/S00_AXI", "",
         "interface vta/m_axi is not connected",
     ),
     "interface connected twice": (
-        DESIGN, "validate_bd_design",
+        BLOCK_DESIGN, "validate_bd_design",
         "connect_buses control/M00_AXI memory/S00_AXI\nvalidate_bd_design",
         "interface control/M00_AXI is connected twice",
     ),
@@ -86,7 +86,7 @@ DEFECTS: dict[str, tuple[str, str, str, str]] = {
         "cell /ps: CONFIG.PCW_S_AXI_HP0_DATA_WIDTH cannot be 128",
     ),
     "no automation": (
-        DESIGN, "apply_bd_automation -rule xilinx.com:bd_rule:$system_ip -config $rule $ps", "",
+        BLOCK_DESIGN, "apply_bd_automation -rule xilinx.com:bd_rule:$system_ip -config $rule $ps", "",
         "interfaces DDR, FIXED_IO of ps are left open",
     ),
     "address beyond the port": (
@@ -102,16 +102,16 @@ DEFECTS: dict[str, tuple[str, str, str, str]] = {
         "of 0x10000 bytes should have 0x1000",
     ),
     "memory at another address": (
-        DESIGN, "-offset 0x0 ", "-offset 0x20000000 ", "should begin at 0x0",
+        BLOCK_DESIGN, "-offset 0x0 ", "-offset 0x20000000 ", "should begin at 0x0",
     ),
     "segments that overlap": (
-        DESIGN, "validate_bd_design",
+        BLOCK_DESIGN, "validate_bd_design",
         "assign_bd_address -offset 0x43c00000 -range 0x1000 -target_address_space ps/Data "
         "vta/s_axi/reg0\nvalidate_bd_design",
         "segments vta/s_axi/reg0 and vta/s_axi/reg0 overlap",
     ),
     "segment without an address": (
-        DESIGN, "assign_bd_address -offset 0x0", "list", "has no address in vta/m_axi",
+        BLOCK_DESIGN, "assign_bd_address -offset 0x0", "list", "has no address in vta/m_axi",
     ),
     "unassociated clock": (
         COMPONENT, "m_axi:s_axi", "m_axi", "interface s_axi is associated with no clock",
@@ -142,7 +142,7 @@ DEFECTS: dict[str, tuple[str, str, str, str]] = {
     "folder of IP cores elsewhere": (
         RUN, "[file join $folder ip]", "[file join $folder cores]", "has no component.xml",
     ),
-    "no validation": (DESIGN, "validate_bd_design", "", "validate_bd_design is never called"),
+    "no validation": (BLOCK_DESIGN, "validate_bd_design", "", "validate_bd_design is never called"),
     "no look at the timing": (
         RUN, "if {$slack < 0}", "if {0}", "a bitstream comes out although timing is not met",
     ),
