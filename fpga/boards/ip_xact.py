@@ -95,6 +95,7 @@ def _parameter(parent: Element, name: str, value: str, identifier: str) -> None:
     parameter = SubElement(parent, _tag("parameter"))
     _texts(parameter, name=name)
     element = SubElement(parameter, _tag("value"))
+    element.set(_tag("resolve"), "user" if identifier.startswith("PARAM_VALUE") else "immediate")
     element.set(_tag("id"), identifier)
     element.text = value
 

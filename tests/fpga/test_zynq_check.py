@@ -15,19 +15,19 @@ from fpga.boards.zynq import BOARDS
 from fpga.boards.zynq_project import export
 from vta_hw.spec.config import VtaConfig
 
-BLOCK_DESIGN, SETTINGS, RUN = "block_design.tcl", "settings.tcl", "run.tcl"
+BLOCKS, SETTINGS, RUN = "block_design.tcl", "settings.tcl", "run.tcl"
 COMPONENT, SHELL = "ip/component.xml", "ip/hdl/vta_shell.v"
 
 # What is changed where, and what must be said of it.
 DEFECTS: dict[str, tuple[str, str, str, str]] = {
     "misspelt pin": (
-        BLOCK_DESIGN, "reset/ext_reset_in", "reset/ext_reset", "there is no pin reset/ext_reset",
+        BLOCKS, "reset/ext_reset_in", "reset/ext_reset", "there is no pin reset/ext_reset",
     ),
     "unknown command": (
-        BLOCK_DESIGN, "save_bd_design", "save_block_design", "there is no command save_block_design",
+        BLOCKS, "save_bd_design", "save_block_design", "there is no command save_block_design",
     ),
     "unknown cell": (
-        BLOCK_DESIGN, "vta/$core_reset", "core/$core_reset",
+        BLOCKS, "vta/$core_reset", "core/$core_reset",
         "there is no cell core, wanted for core/aresetn",
     ),
     "unknown type of cell": (
@@ -35,42 +35,42 @@ DEFECTS: dict[str, tuple[str, str, str, str]] = {
         "cell vta is of the unknown type vta_kit:vta:vta_core:1.0",
     ),
     "unknown IP core": (
-        BLOCK_DESIGN, "add_ip xlconcat", "add_ip concatenation",
+        BLOCKS, "add_ip xlconcat", "add_ip concatenation",
         "run.tcl ends with an error: this Vivado has no IP core concatenation; take one that",
     ),
     "unconnected reset": (
-        BLOCK_DESIGN, "vta/$core_reset ", "", "pin vta/aresetn (reset_n) is not connected",
+        BLOCKS, "vta/$core_reset ", "", "pin vta/aresetn (reset_n) is not connected",
     ),
     "unconnected clock": (
-        BLOCK_DESIGN, "ps/$memory_clock", "", "pin ps/S_AXI_HP0_ACLK (clock) is not connected",
+        BLOCKS, "ps/$memory_clock", "", "pin ps/S_AXI_HP0_ACLK (clock) is not connected",
     ),
     "reset of the wrong sense": (
-        BLOCK_DESIGN, "reset/peripheral_aresetn", "reset/peripheral_reset",
+        BLOCKS, "reset/peripheral_aresetn", "reset/peripheral_reset",
         "a net joins pins that do not fit together: control/aresetn (reset_n)",
     ),
     "clock on a reset": (
-        BLOCK_DESIGN, "connect_pins ps/$system_reset", "connect_pins ps/$system_clock",
+        BLOCKS, "connect_pins ps/$system_reset", "connect_pins ps/$system_clock",
         "a net joins pins that do not fit together",
     ),
     "pin driven twice": (
-        BLOCK_DESIGN, "validate_bd_design",
+        BLOCKS, "validate_bd_design",
         "connect_pins reset/interconnect_aresetn vta/$core_reset\nvalidate_bd_design",
         "is driven twice",
     ),
     "two clocks": (
-        BLOCK_DESIGN, " control/aclk", "",
+        BLOCKS, " control/aclk", "",
         "interfaces control/M00_AXI and vta/s_axi have different clocks",
     ),
     "master to master": (
-        BLOCK_DESIGN, "memory/M00_AXI ps/$memory_port", "memory/M00_AXI ps/$control_port",
+        BLOCKS, "memory/M00_AXI ps/$memory_port", "memory/M00_AXI ps/$control_port",
         "interfaces memory/M00_AXI and ps/M_AXI_GP0 are both masters",
     ),
     "interface left open": (
-        BLOCK_DESIGN, "connect_buses vta/$core_master memory/S00_AXI", "",
+        BLOCKS, "connect_buses vta/$core_master memory/S00_AXI", "",
         "interface vta/m_axi is not connected",
     ),
     "interface connected twice": (
-        BLOCK_DESIGN, "validate_bd_design",
+        BLOCKS, "validate_bd_design",
         "connect_buses control/M00_AXI memory/S00_AXI\nvalidate_bd_design",
         "interface control/M00_AXI is connected twice",
     ),
@@ -86,7 +86,7 @@ DEFECTS: dict[str, tuple[str, str, str, str]] = {
         "cell /ps: CONFIG.PCW_S_AXI_HP0_DATA_WIDTH cannot be 128",
     ),
     "no automation": (
-        BLOCK_DESIGN, "apply_bd_automation -rule xilinx.com:bd_rule:$system_ip -config $rule $ps", "",
+        BLOCKS, "apply_bd_automation -rule xilinx.com:bd_rule:$system_ip -config $rule $ps", "",
         "interfaces DDR, FIXED_IO of ps are left open",
     ),
     "address beyond the port": (
@@ -102,16 +102,16 @@ DEFECTS: dict[str, tuple[str, str, str, str]] = {
         "of 0x10000 bytes should have 0x1000",
     ),
     "memory at another address": (
-        BLOCK_DESIGN, "-offset 0x0 ", "-offset 0x20000000 ", "should begin at 0x0",
+        BLOCKS, "-offset 0x0 ", "-offset 0x20000000 ", "should begin at 0x0",
     ),
     "segments that overlap": (
-        BLOCK_DESIGN, "validate_bd_design",
+        BLOCKS, "validate_bd_design",
         "assign_bd_address -offset 0x43c00000 -range 0x1000 -target_address_space ps/Data "
         "vta/s_axi/reg0\nvalidate_bd_design",
         "segments vta/s_axi/reg0 and vta/s_axi/reg0 overlap",
     ),
     "segment without an address": (
-        BLOCK_DESIGN, "assign_bd_address -offset 0x0", "list", "has no address in vta/m_axi",
+        BLOCKS, "assign_bd_address -offset 0x0", "list", "has no address in vta/m_axi",
     ),
     "unassociated clock": (
         COMPONENT, "m_axi:s_axi", "m_axi", "interface s_axi is associated with no clock",
@@ -142,7 +142,7 @@ DEFECTS: dict[str, tuple[str, str, str, str]] = {
     "folder of IP cores elsewhere": (
         RUN, "[file join $folder ip]", "[file join $folder cores]", "has no component.xml",
     ),
-    "no validation": (BLOCK_DESIGN, "validate_bd_design", "", "validate_bd_design is never called"),
+    "no validation": (BLOCKS, "validate_bd_design", "", "validate_bd_design is never called"),
     "no look at the timing": (
         RUN, "if {$slack < 0}", "if {0}", "a bitstream comes out although timing is not met",
     ),

@@ -29,12 +29,14 @@ class Products(wiring.Component):
     """An array, and the product of a lane of the ALU."""
 
     def __init__(self) -> None:
-        members = MacArray(TINY).signature.members
-        super().__init__({**members, "a": In(32), "b": In(32), "product": Out(32)})
+        self.array = MacArray(TINY)
+        super().__init__(
+            {**self.array.signature.members, "a": In(32), "b": In(32), "product": Out(32)}
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.array = array = MacArray(TINY)
+        m.submodules.array = array = self.array
         for name in ("inp", "wgt", "enable"):
             m.d.comb += getattr(array, name).eq(getattr(self, name))
         m.d.comb += self.sums.eq(array.sums)
