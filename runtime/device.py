@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -75,6 +75,13 @@ class Device(ABC):
     def alloc(self, size_bytes: int) -> int:
         """The address of `size_bytes` fresh bytes of DRAM, their contents undefined."""
 
+    def check_room(self, sizes: Iterable[int], stream_bytes: int = 0) -> None:
+        """Refuse allocations of these sizes, and a stream behind them, that cannot all be had.
+
+        Nothing is changed. A device that does not know its limits refuses nothing.
+        """
+        return
+
     @abstractmethod
     def write(self, address: int, data: bytes | np.ndarray) -> None:
         """Put bytes, or an array's bytes in C order, into DRAM."""
@@ -103,6 +110,10 @@ class Device(ABC):
         neither seen nor changed.
         """
 
+    def close(self) -> None:
+        """Give back what the device holds outside of this process: a board, a simulation."""
+        return
+
 
 def open_device(
     name: str,
@@ -121,13 +132,20 @@ def open_device(
         raise DeviceError(f"device must be one of {', '.join(DEVICES)}, not {name!r}")
     module, _, attribute = DEVICES[name].partition(":")
     kind: type[Device] = getattr(importlib.import_module(module), attribute)
+    refuse_options(kind, name, waves=waves, engine=engine)
     options: dict[str, Any] = {"report_uninitialised": report_uninitialised, "timeline": timeline}
     if waves is not None:
-        if not kind.has_waves:
-            raise DeviceError(f"device {name!r} has no signals to record; use rtl, or no waves")
         options["waves"] = waves
     if engine is not None:
-        if not kind.has_engines:
-            raise DeviceError(f"device {name!r} has one engine only; leave the engine out")
         options["engine"] = engine
     return kind(config, **options)
+
+
+def refuse_options(
+    kind: type[Device], name: str, *, waves: Waves | None, engine: Engine | None
+) -> None:
+    """Refuse options that this kind of device, which the user calls `name`, does not have."""
+    if waves is not None and not kind.has_waves:
+        raise DeviceError(f"device {name!r} has no signals to record; use rtl, or no waves")
+    if engine is not None and not kind.has_engines:
+        raise DeviceError(f"device {name!r} has one engine only; leave the engine out")

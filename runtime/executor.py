@@ -88,6 +88,8 @@ class Executor:
                 f"the package of {package.model!r} is for config {package.config.name!r}, the "
                 f"device has {device.config.name!r}; compile the model for that config"
             )
+        # Before anything is written: a board is left alone where the network cannot run on it.
+        device.check_room(*_needs(package))
         self.package = package
         self.device = device
         self._host: Host | None = None
@@ -225,6 +227,14 @@ class Executor:
             if symbol.contents is None
         }
         return {name: self.device.alloc(size) for name, size in sizes.items()}
+
+
+def _needs(package: Package) -> tuple[list[int], int]:
+    """Bytes of every allocation for the model's outputs, and of the longest instruction stream."""
+    symbols = [s for program in package.programs for s in program.symbols.values()]
+    constants = [symbol.size_bytes for symbol in symbols if symbol.contents is not None]
+    streams = [program.words.nbytes for program in package.programs]
+    return [*constants, package.arena_bytes], max(streams, default=0)
 
 
 def _check_outputs(outputs: str) -> None:

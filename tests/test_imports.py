@@ -35,7 +35,14 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "runtime.container": ("vta_hw.spec",),
     "runtime.npy": (),
     "compiler": ("vta_hw.spec", "runtime.package"),
-    "fpga": ("vta_hw.spec", "vta_hw.rtl", "runtime.device"),
+    "fpga": (
+        "vta_hw.spec",
+        "vta_hw.rtl",
+        "vta_hw.verilator",
+        "runtime.device",
+        "runtime.devices.allocating",
+        "runtime.devices.core_result",
+    ),
     "vta": PACKAGES,
 }
 # Exceptions to a permission above: the hardware stays an independent check on the semantics.
@@ -53,6 +60,7 @@ OUTSIDE: Mapping[str, set[str]] = {
     "runtime.package": {"numpy"},
     "runtime.container": set(),
     "runtime.npy": {"numpy"},
+    "fpga.driver": {"numpy", "serial"},
 }
 
 

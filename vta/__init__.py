@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from compiler import te
     from compiler.tune.session import TuneResult
-    from runtime.device import Device, device_names, open_device
+    from runtime.device import Device, device_names
     from runtime.executor import Executor, Outcome
     from runtime.package import LayerRow, Package, TensorInfo
     from vta.api import (
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         tune,
         tuned_choices,
     )
+    from vta.devices import open_device, selftest
     from vta.profiling.measure import Profile
     from vta_hw.spec.config import VtaConfig as Config
     from vta_hw.spec.config import named_configs
@@ -76,6 +77,7 @@ __all__ = [
     "profile",
     "random_inputs",
     "run_program",
+    "selftest",
     "te",
     "tune",
     "tuned_choices",
@@ -110,10 +112,11 @@ _HOMES = {
     "load": "vta.api",
     "lower": "vta.api",
     "named_configs": "vta_hw.spec.config",
-    "open_device": "runtime.device",
+    "open_device": "vta.devices",
     "profile": "vta.api",
     "random_inputs": "vta.api",
     "run_program": "vta.api",
+    "selftest": "vta.devices",
     "te": "compiler.te:",
     "tune": "vta.api",
     "tuned_choices": "vta.api",

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runtime.device import Device, Engine, Waves, open_device
+from runtime.device import Device, Engine, Waves
 from runtime.executor import Executor
 from runtime.host import HostChoice
 from runtime.package import Package, is_package
+from vta.devices import open_device
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.errors import ConfigError, VtaKitError
 from vta_hw.spec.program import Program, Symbol
@@ -175,12 +176,14 @@ def load(
     timeline: bool = False,
     waves: Waves | None = None,
     engine: Engine | None = None,
+    record: str | Path | None = None,
 ) -> Executor:
     """A compiled network ready to ``run``.
 
-    `config` is of the device, if it differs from the package's in timing; ``KEY=VALUE`` settings
-    are applied to it, or to the package's. `host` says who does the host operators: "native" (the
-    package's object code), "numpy", or "auto": the first that can.
+    `device` may be a board, as in ``ulx3s:/dev/ttyUSB0``; `record` is a file for the session with
+    it. `config` is of the device, if it differs from the package's in timing; ``KEY=VALUE``
+    settings are applied to it, or to the package's. `host` says who does the host operators:
+    "native" (the package's object code), "numpy", or "auto": the first that can.
     With `report_uninitialised` the result's notes name reads of SRAM that nothing wrote, with
     `timeline` the results of the runs of programs say what happened when. `waves` records the
     signals of device "rtl". `engine` chooses a simulator's "compiled" form (the default) or its
@@ -195,8 +198,13 @@ def load(
         timeline=timeline,
         waves=waves,
         engine=engine,
+        record=record,
     )
-    return Executor(whole, opened, host=host)
+    try:
+        return Executor(whole, opened, host=host)
+    except BaseException:
+        opened.close()
+        raise
 
 
 def profile(

@@ -11,7 +11,16 @@ from collections.abc import Sequence
 import typer
 
 from vta import show
-from vta.commands import compiling, hardware, looking, measuring, profiling, running, tuning
+from vta.commands import (
+    boards,
+    compiling,
+    hardware,
+    looking,
+    measuring,
+    profiling,
+    running,
+    tuning,
+)
 from vta_hw.spec.errors import VtaKitError
 
 app = typer.Typer(
@@ -27,6 +36,7 @@ app.command("exec")(running.exec_command)
 app.command("profile")(profiling.profile_command)
 app.command("diff")(looking.diff_command)
 app.command("verilog")(hardware.verilog_command)
+app.command("selftest")(boards.selftest_command)
 app.command("disasm")(looking.disasm_command)
 app.command("check")(looking.check_command)
 app.command("info")(looking.info_command)

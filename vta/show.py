@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.table import Table
 
+    from fpga.driver.selftest_steps import StepReport
     from runtime.package import Package, TensorInfo
     from vta_hw.spec.config import VtaConfig
     from vta_hw.spec.result import RunResult, Status
@@ -23,6 +24,7 @@ EXIT_OK, EXIT_DIFFERENT, EXIT_USAGE, EXIT_FAULT, EXIT_DEADLOCK = 0, 1, 2, 3, 4
 
 _PIPED_WIDTH = 200
 _SHOWN_VALUES = 10
+_STEP_WIDTH = 10
 
 
 def exit_status(status: Status) -> int:
@@ -129,6 +131,24 @@ def write_result(result: RunResult, wall_s: float) -> None:
     )
     for text in result.notes:
         write(f"note: {text}")
+
+
+def write_step(report: StepReport) -> None:
+    """Print one step of a self-test."""
+    text = report.text or ", ".join(
+        f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}"
+        for name, value in report.figures.items()
+    )
+    write(f"{report.name:{_STEP_WIDTH}} {report.verdict:14} {report.seconds:7.3f} s  {text}")
+
+
+def write_steps(reports: Sequence[StepReport]) -> int:
+    """Print how many steps of a self-test passed; the command's exit status."""
+    failed = [report.name for report in reports if report.verdict == "failed"]
+    passed = sum(report.verdict == "passed" for report in reports)
+    names = f" ({', '.join(failed)})" if failed else ""
+    write(f"{passed} of {len(reports)} steps passed, {len(failed)} failed{names}")
+    return EXIT_DIFFERENT if failed else EXIT_OK
 
 
 def write_arrays(arrays: Mapping[str, np.ndarray]) -> None:

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+REGISTER_BYTES = 4
+"""Distance of registers that follow each other."""
+
 
 @dataclass(frozen=True)
 class Identity:
     """What a board says of itself.
 
-    `memory_bytes` can be addressed from 0 on by the core; `clock_hz` is that of core and memory.
+    `memory_bytes` can be addressed from the transport's `base_address` on by the core; `clock_hz`
+    is that of core and memory, 0 where the board does not know it.
     """
 
     board: str
@@ -24,20 +28,33 @@ class Identity:
 class Transport(ABC):
     """Access to one board; every method raises `DeviceError` when the board does not answer.
 
-    Addresses are bytes. Memory is not read or written while the core runs.
+    Addresses are bytes from the start of the board's memory. Memory is not read or written while
+    the core runs.
     """
 
     name: str
     """What the user called the board, for messages: a port, or a device file."""
+
+    survives_bus_errors = True
+    """Whether a register that answers with an error costs a `DeviceError`, and not the process."""
 
     @property
     @abstractmethod
     def identity(self) -> Identity:
         """What the board said when the transport was opened."""
 
+    @property
+    def base_address(self) -> int:
+        """Where the core sees address 0 of the memory, a multiple of a page: its base registers."""
+        return 0
+
     @abstractmethod
     def read_register(self, offset: int) -> int:
         """The 32-bit register of the core at byte `offset` (`vta_hw.spec.registers`)."""
+
+    def read_registers(self, offset: int, count: int) -> list[int]:
+        """`count` registers that follow each other; a link may do that in fewer round trips."""
+        return [self.read_register(offset + REGISTER_BYTES * i) for i in range(count)]
 
     @abstractmethod
     def write_register(self, offset: int, value: int) -> None:

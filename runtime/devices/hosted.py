@@ -8,19 +8,23 @@ from typing import Any, Self
 
 import numpy as np
 
-from runtime.device import Device, DeviceError
-from vta_hw.spec.config import PAGE_BYTES, VtaConfig
+from runtime.device import DeviceError
+from runtime.devices.allocating import AllocatingDevice, as_bytes, in_pages
+from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.isa import Instruction
 from vta_hw.spec.program import Program
+from vta_hw.spec.semantics import ADDRESS_LIMIT
 
-DRAM_BYTES_MAX = 1 << 32
+DRAM_BYTES_MAX = ADDRESS_LIMIT
 _BOUND_PROGRAMS_MAX = 64
 
 _Placement = frozenset[tuple[str, int]]
 
 
-class HostedDevice(Device):
+class HostedDevice(AllocatingDevice):
     """A device over a DRAM in this process that grows as it is allocated."""
+
+    memory_bytes = DRAM_BYTES_MAX
 
     _arguments: tuple[Any, ...]
     _options: Mapping[str, Any]
@@ -37,7 +41,6 @@ class HostedDevice(Device):
         """A device without any allocated DRAM."""
         super().__init__(config, report_uninitialised=report_uninitialised, timeline=timeline)
         self._dram = np.zeros(0, np.uint8)
-        self._used_bytes = 0
         # A program is kept beside its instructions so that its id stays its own.
         self._bound: OrderedDict[
             tuple[int, _Placement], tuple[Program, tuple[Instruction, ...]]
@@ -48,25 +51,9 @@ class HostedDevice(Device):
         """All of the allocated DRAM, not a copy; good until the next `alloc`."""
         return self._dram[: self._used_bytes]
 
-    def alloc(self, size_bytes: int) -> int:
-        """Page-aligned DRAM; earlier addresses stay good."""
-        address = self._used_bytes
-        end = address + -(-size_bytes // PAGE_BYTES) * PAGE_BYTES
-        if size_bytes < 0 or end > DRAM_BYTES_MAX:
-            raise DeviceError(
-                f"device {self.name!r} has no room for {size_bytes} bytes beside the {address} in "
-                f"use of {DRAM_BYTES_MAX}; use a smaller network or fewer executors on one device"
-            )
-        self._grow(end)
-        self._used_bytes = end
-        return address
-
     def write(self, address: int, data: bytes | np.ndarray) -> None:
         """Put bytes into allocated DRAM."""
-        if isinstance(data, np.ndarray):
-            data = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
-        else:
-            data = np.frombuffer(data, np.uint8)
+        data = as_bytes(data)
         self._check(address, data.size)
         self._dram[address : address + data.size] = data
 
@@ -88,7 +75,7 @@ class HostedDevice(Device):
                 f"with one worker or without waves"
             )
         twin = type(self)(*self._arguments, **self._options)
-        twin._grow(self._used_bytes)
+        twin._extend(self._used_bytes)
         twin._dram[: self._used_bytes] = self.dram
         twin._used_bytes = self._used_bytes
         # Programs and their instructions never change: what was bound is good for both.
@@ -101,13 +88,13 @@ class HostedDevice(Device):
         Both are good until the next `alloc`.
         """
         address = self._used_bytes
-        end = address + -(-len(stream) // PAGE_BYTES) * PAGE_BYTES
+        end = address + in_pages(len(stream))
         if end > DRAM_BYTES_MAX:
             raise DeviceError(
                 f"device {self.name!r} has no room for {len(stream)} bytes of instructions beside "
                 f"the {address} in use; use a smaller network"
             )
-        self._grow(end)
+        self._extend(end)
         self._dram[address : address + len(stream)] = np.frombuffer(stream, np.uint8)
         return self._dram[:end], address
 
@@ -122,14 +109,7 @@ class HostedDevice(Device):
         self._bound.move_to_end(key)
         return self._bound[key][1]
 
-    def _check_config(self, program: Program) -> None:
-        if program.config.program_hash != self.config.program_hash:
-            raise DeviceError(
-                f"a program for config {program.config.name!r} does not run on a device with "
-                f"config {self.config.name!r}; compile it for that config"
-            )
-
-    def _grow(self, end: int) -> None:
+    def _extend(self, end: int) -> None:
         if end <= self._dram.size:
             return
         try:
@@ -141,10 +121,3 @@ class HostedDevice(Device):
         grown[: self._used_bytes] = self._dram[: self._used_bytes]
         self._dram = grown
         self.generation += 1
-
-    def _check(self, address: int, size_bytes: int) -> None:
-        if not 0 <= address <= address + size_bytes <= self._used_bytes:
-            raise DeviceError(
-                f"bytes {address}..{address + size_bytes} lie outside the {self._used_bytes} bytes "
-                f"allocated on device {self.name!r}; allocate them first"
-            )

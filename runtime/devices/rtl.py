@@ -8,27 +8,19 @@ from pathlib import Path
 import numpy as np
 
 from runtime.device import DeviceError, Waves
+from runtime.devices.core_result import BASE_REGISTERS, limit_register, result_of
 from runtime.devices.hosted import DRAM_BYTES_MAX, HostedDevice
 from vta_hw.rtl.verilog import SIMULATED, hardware_config, verilog
 from vta_hw.spec import isa, machine
 from vta_hw.spec.config import PAGE_BYTES, MemType, VtaConfig
-from vta_hw.spec.dataflow import Dataflow
-from vta_hw.spec.isa import FaultClass, Instruction
+from vta_hw.spec.isa import Instruction
 from vta_hw.spec.program import Program
-from vta_hw.spec.registers import COUNTERS, NO_INDEX, Register, Verdict, counter_address
-from vta_hw.spec.result import Fault, RunResult, Status
+from vta_hw.spec.registers import COUNTERS, Register, counter_address
+from vta_hw.spec.result import RunResult
 from vta_hw.verilator.build import WAVE_KINDS, build_library
 from vta_hw.verilator.harness import CYCLES_END, MemoryModel, ProtocolError, Simulation
-from vta_sim.report import describe_end, describe_fault
 
 _EVERY_CYCLE = (0, CYCLES_END)
-_BASES = (
-    Register.UOP_BASE,
-    Register.INP_BASE,
-    Register.WGT_BASE,
-    Register.ACC_BASE,
-    Register.OUT_BASE,
-)
 
 
 class RtlDevice(HostedDevice):
@@ -139,19 +131,9 @@ class RtlDevice(HostedDevice):
     def _configure(self, simulation: Simulation, count: int, at: int, limit: int) -> None:
         simulation.write(Register.INSN_COUNT, count)
         simulation.write(Register.INSN_BASE, at)
-        for register in _BASES:
+        for register in BASE_REGISTERS:
             simulation.write(register, 0)
-        simulation.write(Register.DRAM_LIMIT, self._limit_register(limit))
-
-    def _limit_register(self, limit: int) -> int:
-        if limit:
-            return limit % DRAM_BYTES_MAX
-        # 0 stands for 2^32; nothing fits into one byte either, unless elements are as short.
-        if min(self.config.elem_bytes(memory) for memory in MemType) == 1:
-            raise DeviceError(
-                "the core cannot be told that DRAM has no bytes at all; give it at least one"
-            )
-        return 1
+        simulation.write(Register.DRAM_LIMIT, limit_register(limit, self.config))
 
     def _bound_of(self, instructions: Sequence[Instruction]) -> int:
         """Far more cycles than the program can take: every movement alone, with all its waits."""
@@ -193,36 +175,15 @@ class RtlDevice(HostedDevice):
                 f"the core counted {counters['cycles']} cycles and shows {shown}, but ran for "
                 f"{cycles}; report its program"
             )
-        verdict = Verdict(simulation.read(Register.VERDICT))
-        index = simulation.read(Register.VERDICT_INDEX)
-        named = None if index == NO_INDEX else index
-        return RunResult(
-            status=verdict.status,
-            fault=self._fault(verdict, named, instructions, limit),
-            instructions=sum(counters[f"{s.name.lower()}_instructions"] for s in isa.Stage),
-            macs=counters["gemm_ops"] * self.config.macs_per_cycle,
-            cycles=cycles,
-            counters=counters,
-            timeline=simulation.timeline() if self.timeline else None,
+        return result_of(
+            simulation.read(Register.VERDICT),
+            simulation.read(Register.VERDICT_INDEX),
+            counters,
+            self.config,
+            lambda: instructions,
+            limit,
+            simulation.timeline() if self.timeline else None,
         )
-
-    def _fault(
-        self, verdict: Verdict, index: int | None, instructions: Sequence[Instruction], limit: int
-    ) -> Fault | None:
-        status = verdict.status
-        if status is Status.OK:
-            return None
-        if verdict is Verdict.BAD_LAUNCH or (status is Status.FAULT and index is None):
-            raise ProtocolError(f"the core ended with {verdict.name.lower()} for a sound launch")
-        if status is Status.FAULT:
-            assert index is not None
-            fault = FaultClass(verdict)
-            text = describe_fault(index, instructions[index], fault, self.config, limit)
-            return Fault(fault.text, index, text)
-        # No instruction was bad, so that the tokens alone tell what waits for what.
-        flow = Dataflow(instructions, self.config.cmd_queue_depth)
-        flow.run_alone()
-        return Fault(status.value, index, describe_end(status, index, flow.waits()))
 
 
 def _counter(simulation: Simulation, name: str) -> int:

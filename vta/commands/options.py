@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from runtime.device_names import device_names
+from vta.devices import board_forms
 
 
 class EngineChoice(StrEnum):
@@ -29,7 +30,14 @@ LatencyOption = Annotated[
     typer.Option(metavar="N", help="of the memory, in cycles: short for --set DRAM_LATENCY=N"),
 ]
 DeviceOption = Annotated[
-    str, typer.Option(help=f"what runs the programs: {', '.join(device_names())}")
+    str,
+    typer.Option(
+        help=f"what runs the programs: {', '.join(device_names())}, or a board: "
+        f"{', '.join(board_forms())}"
+    ),
+]
+RecordOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="write all traffic with the board, for replay")
 ]
 EngineOption = Annotated[
     EngineChoice | None,

@@ -19,6 +19,7 @@ from vta.commands.options import (
     JsonOption,
     MaybeConfig,
     OutputDirOption,
+    RecordOption,
     SetOption,
     TraceOption,
     UninitialisedOption,
@@ -81,6 +82,7 @@ def run_command(
     trace: TraceOption = None,
     waves: WavesOption = None,
     wave_window: WindowOption = None,
+    record: RecordOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Run a compiled network.
@@ -110,6 +112,7 @@ def run_command(
         timeline=trace is not None,
         waves=hardware.waves(waves, wave_window),
         engine=engine_of(engine),
+        record=record,
     )
     if executor.host_reason:
         show.note(f"host operators run in numpy: the {executor.host_reason}")

@@ -13,8 +13,9 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -42,33 +43,47 @@ _FST_HEADERS = "#include <lz4.h>\n#include <zlib.h>\n"
 _COMPLAINT_CHARS = 400
 
 
-def build_library(verilog: str, bus_bytes: int, waves: str | None = None) -> Path:
+@dataclass(frozen=True)
+class Harness:
+    """The C++ around a model: all its files by name, of which `main` is compiled."""
+
+    main: str
+    sources: Mapping[str, str]
+
+    @classmethod
+    def of_package(cls, package: str, main: str) -> Harness:
+        """The C++ files that lie in a Python package."""
+        folder = resources.files(package)
+        files = [file for file in folder.iterdir() if file.name.endswith((".cpp", ".h"))]
+        return cls(main, {f.name: f.read_text() for f in sorted(files, key=lambda f: f.name)})
+
+
+def build_library(
+    verilog: str, bus_bytes: int, waves: str | None = None, harness: Harness | None = None
+) -> Path:
     """The shared library of a module `CORE` with a bus of `bus_bytes`, built if need be.
 
-    With `waves` ("vcd" or "fst") it can record signals, and is slower.
+    With `waves` ("vcd" or "fst") it can record signals, and is slower. `harness` is that of a
+    core by default.
     """
     if waves is not None and waves not in WAVE_KINDS:
         raise DeviceError(f"waves must be one of {', '.join(WAVE_KINDS)}, not {waves!r}")
     tools = _Tools()
-    sources = _harness_sources()
+    if harness is None:
+        harness = Harness.of_package("vta_hw.verilator", "harness.cpp")
     flags = (*_VERILATOR_FLAGS, *_COMMON_FLAGS, _FAST, _SLOW, *tools.flags)
     key = cache.content_key(
-        verilog, str(bus_bytes), str(waves), *sources.values(), *flags, *tools.versions
-    )
+        verilog, str(bus_bytes), str(waves), harness.main, *harness.sources.values(), *flags,
+        *tools.versions,
+    )  # fmt: skip
     if cache.load(_KIND, key) is None:
         with cache.locked(_KIND, key):
             # Another process may have built it while this one waited.
             if cache.load(_KIND, key) is None:
                 with tempfile.TemporaryDirectory(prefix="vta-") as folder:
-                    built = _Build(tools, Path(folder), bus_bytes, waves).run(verilog, sources)
+                    built = _Build(tools, Path(folder), bus_bytes, waves).run(verilog, harness)
                 cache.store(_KIND, key, built)
     return cache.entry(_KIND, key)
-
-
-def _harness_sources() -> dict[str, str]:
-    folder = resources.files("vta_hw.verilator")
-    files = [file for file in folder.iterdir() if file.name.endswith((".cpp", ".h"))]
-    return {file.name: file.read_text() for file in sorted(files, key=lambda file: file.name)}
 
 
 class _Tools:
@@ -128,11 +143,11 @@ class _Build:
             self._flags += [f"-DVM_TRACE_{kind.upper()}={kind == waves:d}" for kind in WAVE_KINDS]
         self._model_flags = [f"-DVTA_BUS_BYTES={bus_bytes}", f"-I{folder}"]
 
-    def run(self, verilog: str, harness: dict[str, str]) -> bytes:
+    def run(self, verilog: str, harness: Harness) -> bytes:
         """The bytes of the library."""
         if self.waves == "fst":
             self._check_fst_headers()
-        for name, text in harness.items():
+        for name, text in harness.sources.items():
             (self.folder / name).write_text(text)
         source = self.folder / f"{CORE}.v"
         source.write_text(verilog)
@@ -144,7 +159,7 @@ class _Build:
         )
         plan = json.loads((self.folder / f"{_MODEL}.json").read_text())
         runtime = self._runtime([Path(file) for file in plan["sources"].pop("global")])
-        objects = self._compile_all(self._jobs(plan["sources"]), self._model_flags)
+        objects = self._compile_all(self._jobs(plan["sources"], harness.main), self._model_flags)
         library = self.folder / "library.so"
         link = [*objects, runtime, *plan["options"].get("ldflags", ()), "-lpthread"]
         if self.waves == "fst":
@@ -152,7 +167,7 @@ class _Build:
         _run([self.tools.compiler, "-shared", "-o", str(library), *link])
         return library.read_bytes()
 
-    def _jobs(self, sources: dict[str, list[str]]) -> list[tuple[Path, str]]:
+    def _jobs(self, sources: dict[str, list[str]], main: str) -> list[tuple[Path, str]]:
         """What is to be compiled for this model, and at which level."""
         slow, fast = list[str](), list[str]()
         for group, files in sources.items():
@@ -161,7 +176,7 @@ class _Build:
         # Reading the headers takes longer than compiling most of these.
         interface = str(self.folder / f"{_MODEL}.cpp")
         fast.remove(interface)
-        joined = {"slow": slow, "interface": [interface, str(self.folder / "harness.cpp")]}
+        joined = {"slow": slow, "interface": [interface, str(self.folder / main)]}
         for name, files in joined.items():
             text = "".join(f'#include "{file}"\n' for file in files)
             (self.folder / f"{name}.cpp").write_text(text)

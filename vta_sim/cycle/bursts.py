@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from vta_hw.spec import machine
@@ -10,28 +12,33 @@ from vta_hw.spec.isa import Load, Store
 from vta_hw.spec.semantics import IntArray
 
 
-def row_bursts(start: int, length: int, bus: int, window: int) -> list[int]:
-    """Beats of each burst of a row of `length` bytes from address `start` on (rule B1)."""
+class Burst(NamedTuple):
+    """The address of its first byte that counts, and its beats."""
+
+    address: int
+    beats: int
+
+
+def row_bursts(start: int, length: int, bus: int, window: int) -> list[Burst]:
+    """The bursts of a row of `length` bytes from address `start` on (rule B1)."""
     end = start + length
-    beats = []
+    bursts = []
     while start < end:
         stop = min(end, (start // window + 1) * window)
-        beats.append((stop - 1) // bus - start // bus + 1)
+        bursts.append(Burst(start, (stop - 1) // bus - start // bus + 1))
         start = stop
-    return beats
+    return bursts
 
 
-def transfer_bursts(insn: Load | Store, address: int, rows: int, config: VtaConfig) -> list[int]:
-    """Beats of each burst of `rows` rows, the first of which lies at `address` (rule B1)."""
+def transfer_bursts(insn: Load | Store, address: int, rows: int, config: VtaConfig) -> list[Burst]:
+    """The bursts of `rows` rows, the first of which lies at `address` (rule B1)."""
     elem = config.elem_bytes(MemType(insn.memory_type))
     bus, window = machine.bus_bytes(config), machine.burst_window(config)
     length, pitch = insn.x_size * elem, insn.x_stride * elem
-    if pitch % window == 0:
-        return row_bursts(address, length, bus, window) * rows
-    beats: list[int] = []
+    bursts: list[Burst] = []
     for row in range(rows):
-        beats += row_bursts(address + row * pitch, length, bus, window)
-    return beats
+        bursts += row_bursts(address + row * pitch, length, bus, window)
+    return bursts
 
 
 def chunk(insn_base: int, first: int, count: int) -> int:

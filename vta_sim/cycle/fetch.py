@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from vta_hw.spec import machine
 from vta_hw.spec.config import INSN_BYTES, VtaConfig
 from vta_hw.spec.isa import Instruction, Unknown
-from vta_sim.cycle.bursts import chunk
+from vta_sim.cycle.bursts import Burst, chunk
 from vta_sim.cycle.spans import NEVER, Spans
 from vta_sim.cycle.stages import Stage
 
@@ -37,7 +37,7 @@ class Fetch:
         self.queue_full = Spans()
         self.next = NEVER
         self.request = NEVER
-        self.beats = 0
+        self.burst = Burst(0, 0)
         self._plan(1)  # F1: the first chunk in cycle 1
 
     def _plan(self, cycle: int) -> None:
@@ -49,7 +49,8 @@ class Fetch:
         size = chunk(self._insn_base, first, count)
         if first - self.dispatched <= machine.FETCH_BUFFER - size:
             self.request = cycle
-            self.beats = self._last_beat(first, first + size - 1) + 1
+            beats = self._last_beat(first, first + size - 1) + 1
+            self.burst = Burst(self._insn_base + INSN_BYTES * first, beats)
             self._wake_channel(cycle)
 
     def _last_beat(self, first: int, index: int) -> int:

@@ -9,6 +9,7 @@ from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.isa import Load
 from vta_sim.cycle.acc import AccPort
 from vta_sim.cycle.bursts import (
+    Burst,
     acc_halves,
     filled_places,
     filled_vectors,
@@ -29,7 +30,7 @@ class Job:
     insn: Load
     address: int
     rows: int
-    bursts: list[int]
+    bursts: list[Burst]
     fills: int
     replicates: bool
     granted: int = 0
@@ -68,7 +69,7 @@ class Loader:
         self.could_fill = Spans()
         self.next = NEVER
         self.request = NEVER
-        self.beats = 0
+        self.burst = Burst(0, 0)
 
     def vacant(self, n: int) -> bool:
         """Whether the waiting place is empty in cycle n."""
@@ -119,7 +120,7 @@ class Loader:
     def _ask(self, cycle: int) -> None:
         assert self._job is not None
         self.request = cycle
-        self.beats = self._job.bursts[self._job.granted]
+        self.burst = self._job.bursts[self._job.granted]
         self._wake_channel(cycle)
 
     def granted(self, cycle: int, first: int, last: int) -> None:
@@ -127,7 +128,7 @@ class Loader:
         job = self._job
         assert job is not None
         job.granted += 1
-        job.beats += self.beats
+        job.beats += self.burst.beats
         job.last_grant, job.last_arrival = cycle, last
         self.arrivals.add(first, last)
         self._arrivals.append((first, last))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from vta_sim.cycle.bursts import Burst
 from vta_sim.cycle.spans import NEVER, Spans
 
 
@@ -14,11 +15,32 @@ class ReadClient(Protocol):
 
     request: int
     """The cycle from which it requests a burst; NEVER without one."""
-    beats: int
-    """Beats of that burst."""
+    burst: Burst
+    """That burst."""
 
     def granted(self, cycle: int, first: int, last: int) -> None:
         """Its request was granted; the beats arrive from `first` to `last`."""
+
+
+class Memory(Protocol):
+    """What is behind the read channel."""
+
+    def read(self, entered: int, address: int, beats: int) -> tuple[int, int]:
+        """Cycles on the bus of the first and the last beat of a burst accepted in `entered`."""
+
+
+class SteadyMemory:
+    """Rule M1."""
+
+    def __init__(self, latency: int) -> None:
+        self._latency = latency
+        self._bus = -1
+
+    def read(self, entered: int, address: int, beats: int) -> tuple[int, int]:
+        """Cycles on the bus of the first and the last beat of a burst accepted in `entered`."""
+        first = max(entered + self._latency, self._bus + 1)
+        self._bus = first + beats - 1
+        return first, self._bus
 
 
 class ReadChannel:
@@ -27,8 +49,8 @@ class ReadChannel:
     `clients` are set once, in the order of priority.
     """
 
-    def __init__(self, latency: int, max_reads: int) -> None:
-        self._latency = latency
+    def __init__(self, memory: Memory, max_reads: int) -> None:
+        self._memory = memory
         self._max_reads = max_reads
         self.clients: Sequence[ReadClient] = ()
         self._open: deque[int] = deque()  # last cycle on the bus of each open burst
@@ -36,6 +58,8 @@ class ReadChannel:
         self.bus = Spans()
         self.bursts = 0
         self.beats = 0
+        self.accepted = -1
+        """The cycle in which the memory accepts the last burst that was granted."""
 
     def wake(self, cycle: int) -> None:
         """A request may be granted from `cycle` on."""
@@ -52,16 +76,19 @@ class ReadChannel:
             return
         for client in self.clients:  # C1: the first that requests
             if client.request <= n:
-                # C2 and M1: accepted in n + 1.
-                first = max(n + 1 + self._latency, self.bus.end + 1)
-                last = first + client.beats - 1
+                self.accepted = n + 1  # C2
+                burst = client.burst
+                first, last = self._memory.read(n + 1, burst.address, burst.beats)
                 self.bus.add(first, last)
                 self.bursts += 1
-                self.beats += client.beats
+                self.beats += burst.beats
                 open_bursts.append(last)
                 client.granted(n, first + 1, last + 1)  # C3
                 break
         self.next = max(n + 1, min([client.request for client in self.clients]))
+
+
+Tell = Callable[[int], None]
 
 
 class WriteChannel:
@@ -75,6 +102,14 @@ class WriteChannel:
         self.bus = Spans()
         self.bursts = 0
         self.beats = 0
+
+    def begin(
+        self, earliest: int, bursts: Sequence[Burst], read_ended: Tell, answered: Tell
+    ) -> None:
+        """Do the bursts of a STORE, and tell what `write` gives."""
+        read, arrival = self.write(earliest, [burst.beats for burst in bursts])
+        read_ended(read)
+        answered(arrival)
 
     def write(self, earliest: int, bursts: Sequence[int]) -> tuple[int, int]:
         """Last cycle of reading, and arrival of the last response; `bursts` are their beats."""

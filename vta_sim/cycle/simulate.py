@@ -14,6 +14,7 @@ from vta_hw.spec.isa import Alu, FaultClass, Gemm, Instruction, Load, TokenQueue
 from vta_hw.spec.isa import Stage as StageName
 from vta_hw.spec.registers import COUNTERS
 from vta_hw.spec.result import Fault, RunResult, Status
+from vta_hw.spec.sdram import SETTLED_TO_RUN, SdramTiming
 from vta_hw.spec.semantics import IntArray, Scratchpads
 from vta_sim.checks import check_launch, check_memory
 from vta_sim.counters import Counters
@@ -21,7 +22,9 @@ from vta_sim.cycle.acc import AccPort
 from vta_sim.cycle.engines import ComputeEngine, LoadEngine, Memories, StoreStageEngine
 from vta_sim.cycle.fetch import Fetch
 from vta_sim.cycle.loader import AccLoader, Loader
-from vta_sim.cycle.memory import ReadChannel, WriteChannel
+from vta_sim.cycle.memory import Memory, ReadChannel, SteadyMemory, WriteChannel
+from vta_sim.cycle.sdram import Sdram
+from vta_sim.cycle.sdram_writes import SdramWrites
 from vta_sim.cycle.spans import NEVER
 from vta_sim.cycle.stages import Engine, Record, Stage
 from vta_sim.cycle.states import Painter, moments, rows, stage_states
@@ -39,6 +42,7 @@ def simulate(
     bases: Mapping[MemType, int] | None = None,
     dram_limit: int | None = None,
     latency: int | None = None,
+    sdram: SdramTiming | None = None,
     execute: bool = True,
 ) -> RunResult:
     """Run a program cycle by cycle of the machine, and say how it ended and when what happened.
@@ -58,6 +62,9 @@ def simulate(
         End of legal addresses in bytes; the length of `dram` by default.
     latency
         Of the memory, in cycles; the config's by default.
+    sdram
+        The memory is this SDRAM behind its controller (``docs/sdram.md``) instead, settled before
+        the launch; `latency` is of no effect.
     execute
         Whether results are computed. If not, everything else is the same, as long as no LOAD UOP
         reads what a STORE of this run has written.
@@ -69,7 +76,7 @@ def simulate(
     memories = Memories(config, Scratchpads(config), bases, limit)
     if latency is None:
         latency = config.dram_latency
-    core = _Core(memories, instructions, dram, insn_base, latency, execute)
+    core = _Core(memories, instructions, dram, insn_base, sdram or latency, execute)
     core.run()
     return core.result()
 
@@ -93,9 +100,10 @@ class _Core:
         instructions: Sequence[Instruction],
         dram: IntArray,
         insn_base: int,
-        latency: int,
+        memory: SdramTiming | int,
         execute: bool,
     ) -> None:
+        """`memory` is an SDRAM, or the latency of a steady memory in cycles."""
         config = memories.config
         self.memories = memories
         self.instructions = instructions
@@ -110,7 +118,7 @@ class _Core:
             self.numbers[isa.stage_of(insn)].append(index)
         load, compute, store = self.stages
         self.acc = AccPort(config)
-        self.read = ReadChannel(latency, config.max_reads)
+        self._set_memory(config, memory)
         wake = self.read.wake
         self.uop_loader = Loader(wake, compute.issue.wake)
         self.acc_loader = AccLoader(wake, compute.issue.wake, self.acc, config)
@@ -119,9 +127,20 @@ class _Core:
         placed = [self.stages[isa.stage_of(insn)] for insn in instructions]
         self.fetch = Fetch(config, instructions, placed, insn_base, wake)
         self.read.clients = (self.fetch, *self.loaders)
-        self.write = WriteChannel(latency, config.max_reads)
         self.store = StoreEngine(self.write, store.issue.wake)
         self._connect()
+
+    def _set_memory(self, config: VtaConfig, memory: SdramTiming | int) -> None:
+        self.write: WriteChannel | SdramWrites
+        behind: Memory
+        if isinstance(memory, SdramTiming):
+            words = machine.bus_bytes(config) // memory.part.word_bytes
+            behind = Sdram(memory, words, -SETTLED_TO_RUN)
+            self.read = ReadChannel(behind, config.max_reads)
+            self.write = SdramWrites(behind, self.read, config.max_reads)
+        else:
+            self.read = ReadChannel(SteadyMemory(memory), config.max_reads)
+            self.write = WriteChannel(memory, config.max_reads)
 
     @property
     def loaders(self) -> tuple[Loader, ...]:
@@ -176,6 +195,7 @@ class _Core:
             *self.loaders,
             self.store,
             self.read,
+            *([self.write] if isinstance(self.write, SdramWrites) else []),
             self.fetch,
             *(stage.issue for stage in self.stages),
             *(stage.retire for stage in self.stages),
