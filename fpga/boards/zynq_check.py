@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from xml.etree import ElementTree
 
 from fpga.boards.block_model import BlockModel
 from fpga.boards.core_description import read_core
@@ -49,7 +50,10 @@ def check(folder: str | Path) -> list[str]:
     for path in (component, source / _SCRIPT):
         if not path.is_file():
             return [f"{path.relative_to(source)} does not exist"]
-    core = read_core(component)
+    try:
+        core = read_core(component)
+    except ElementTree.ParseError as error:
+        return [f"component.xml is no XML: {error}"]
     findings = list(core.findings)
     with tempfile.TemporaryDirectory(prefix="vta-") as temporary:
         copy = Path(temporary, "project")
@@ -151,7 +155,10 @@ def _replay(model: BlockModel, calls: Sequence[Sequence[str]], folder: Path) -> 
         elif command == "set_property":
             findings += _set_property(model, options, others, folder)
         else:
-            _build(model, command, options, others)
+            try:
+                _build(model, command, options, others)
+            except (ValueError, IndexError, TypeError):
+                findings.append(f"{command} does not take {' '.join(words)}")
     called = {command for command, *_ in calls}
     findings += [f"{name} is never called" for name in _WANTED if name not in called]
     return findings

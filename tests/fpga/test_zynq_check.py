@@ -142,6 +142,15 @@ DEFECTS: dict[str, tuple[str, str, str, str]] = {
     "folder of IP cores elsewhere": (
         RUN, "[file join $folder ip]", "[file join $folder cores]", "has no component.xml",
     ),
+    "unknown command in constraints": (
+        "constraints.xdc", "set_property", "set_properties", "there is no command set_properties",
+    ),
+    "address that is no number": (
+        SETTINGS, "dram_bytes {0x20000000}", "dram_bytes {512M}", "assign_bd_address does not take",
+    ),
+    "description that is no XML": (
+        COMPONENT, "</spirit:component>", "", "component.xml is no XML: ",
+    ),
     "no validation": (BLOCKS, "validate_bd_design", "", "validate_bd_design is never called"),
     "no look at the timing": (
         RUN, "if {$slack < 0}", "if {0}", "a bitstream comes out although timing is not met",

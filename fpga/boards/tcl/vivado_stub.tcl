@@ -56,6 +56,12 @@ proc answer {command words} {
             }
             return {}
         }
+        add_files {
+            # Constraints are Tcl too.
+            foreach path [matching *.xdc $words] {
+                if {[file exists $path]} { uplevel #0 [list source $path] }
+            }
+        }
         make_wrapper { return [make_file [file join $::build ${::bd}_wrapper.v]] }
         launch_runs {
             if {[lindex $words 0] eq "impl_1"} {
