@@ -10,10 +10,10 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 
-def parted_memory(
-    width: int, depth: int, attributes: Mapping[str, str] = MappingProxyType({})
-) -> Memory:
+
+def parted_memory(width: int, depth: int, attributes: Mapping[str, str] = NO_ATTRIBUTES) -> Memory:
     """A memory whose user takes any value for an entry that is read while it is written.
 
     The attribute tells Yosys, which else keeps the old value in registers beside the block RAM.
@@ -42,7 +42,7 @@ class Queue(wiring.Component):
     """
 
     def __init__(
-        self, width: int, depth: int, attributes: Mapping[str, str] = MappingProxyType({})
+        self, width: int, depth: int, attributes: Mapping[str, str] = NO_ATTRIBUTES
     ) -> None:
         self._depth = depth
         self._attributes = attributes

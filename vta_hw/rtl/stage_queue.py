@@ -8,7 +8,7 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from vta_hw.rtl.memories import Queue
+from vta_hw.rtl.memories import NO_ATTRIBUTES, Queue
 from vta_hw.rtl.signatures import INSTRUCTION, Dispatch
 from vta_hw.spec.config import VtaConfig
 
@@ -31,7 +31,7 @@ class StageQueue(wiring.Component):
         Removes it; only while `valid` is high.
     """
 
-    def __init__(self, config: VtaConfig, attributes: Mapping[str, str]) -> None:
+    def __init__(self, config: VtaConfig, attributes: Mapping[str, str] = NO_ATTRIBUTES) -> None:
         self._attributes = attributes
         self._depth = config.cmd_queue_depth
         super().__init__(
