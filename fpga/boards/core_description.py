@@ -43,7 +43,7 @@ def read_core(path: Path) -> CoreDescription:
     modules = {_text(view, "modelName") for view in root.iter(f"{_SPIRIT}view")}
     for module in sorted(modules):
         findings += _compare(reader.ports, module, [path.parent / name for name in files])
-    return CoreDescription(ip, files, tuple(findings))
+    return CoreDescription(ip, files, tuple(dict.fromkeys(findings)))
 
 
 def verilog_ports(text: str, module: str) -> dict[str, tuple[str, int]] | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from tests.models import REPO
 from vta_hw.spec.config import VtaConfig
 
 pytest.importorskip("amaranth.hdl", reason="needs the extra 'rtl'")
@@ -95,3 +98,18 @@ def test_families_have_the_same_luts_and_their_own_blocks():
         "synth_xilinx", "-family", "xcup",
     ]  # fmt: skip
     assert BOARDS["zcu104"].fabric == PLAIN
+
+
+def test_the_page_has_every_board_within_its_share():
+    page = (REPO / "docs" / "zynq.md").read_text()
+    for name, board in BOARDS.items():
+        part_and_config = (board.part.name, f"`{board.config}`")
+        (facts,) = [line for line in page.splitlines() if all(x in line for x in part_and_config)]
+        assert f"`{name}`" in facts and f"`{board.control_address:#x}`" in facts
+        assert f" {board.clock_mhz} MHz " in facts and f" {board.system.control_port} " in facts
+    rows = [line for line in page.splitlines() if line.count("%)") > 4]
+    # Both PYNQ boards have the same part and config.
+    assert len(rows) == len({board.part.name for board in BOARDS.values()})
+    for row in rows:
+        shares = [int(share) for share in re.findall(r"\((\d+)%\)", row)]
+        assert len(shares) == 5 and max(shares) <= 100 * zynq_estimate.SHARE_MOST
