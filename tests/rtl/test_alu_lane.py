@@ -19,6 +19,7 @@ from cocotb.clock import Clock  # noqa: E402
 from cocotb.triggers import FallingEdge, RisingEdge  # noqa: E402
 
 from vta_hw.rtl.alu_lane import OPERATION, STAGES, TAKE, AluLane  # noqa: E402
+from vta_hw.rtl.fabric import PLAIN, Fabric  # noqa: E402
 
 LANES = 8
 FORWARDED = (AluOp.MIN, AluOp.MAX, AluOp.ADD, AluOp.SHR)
@@ -193,12 +194,17 @@ async def computes(dut):
         await _play(dut, _instruction(random_, operation, form, 16), random_)
 
 
-@pytest.mark.parametrize("requant", [True, False])
-def test_computes(requant, request):
+@pytest.mark.parametrize(
+    ("requant", "fabric"),
+    [(True, PLAIN), (False, PLAIN), (False, Fabric(wide_multipliers=True))],
+    ids=["requant", "plain", "wide"],
+)
+def test_computes(requant, fabric, request):
     run_cocotb(
         Lanes(requant), __name__, ["computes"],
         seed=request.config.getoption("--seed"),
         parameters={"requant": requant, "instructions": 400},
+        fabric=fabric,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ pytest.importorskip("amaranth", reason="needs the extra 'rtl'")
 
 from cocotb.triggers import FallingEdge, ReadOnly  # noqa: E402
 
+from vta_hw.rtl.fabric import PLAIN, Fabric  # noqa: E402
 from vta_hw.rtl.scratchpad import Scratchpad  # noqa: E402
 
 
@@ -93,21 +94,25 @@ async def remembers(dut: Any) -> None:
     assert compared > given["cycles"] // 4
 
 
+LANES = Fabric(nine_bit_lanes=True)
 CASES = [
-    ("tiny", [], MemType.UOP, 2),
-    ("tiny", ["LOG_BUS_WIDTH=9"], MemType.INP, 1),
-    ("rect", ["LOG_BUS_WIDTH=5"], MemType.INP, 1),
-    ("tiny", [], MemType.WGT, 1),
-    ("tiny", ["LOG_BUS_WIDTH=9", "LOG_UOP_BUFF_SIZE=5"], MemType.UOP, 2),
+    ("tiny", [], MemType.UOP, 2, PLAIN),
+    ("tiny", ["LOG_BUS_WIDTH=9"], MemType.INP, 1, PLAIN),
+    ("rect", ["LOG_BUS_WIDTH=5"], MemType.INP, 1, PLAIN),
+    ("tiny", [], MemType.WGT, 1, PLAIN),
+    ("tiny", ["LOG_BUS_WIDTH=9", "LOG_UOP_BUFF_SIZE=5"], MemType.UOP, 2, PLAIN),
+    ("tiny", [], MemType.WGT, 1, LANES),
+    ("tiny", ["LOG_BUS_WIDTH=5"], MemType.WGT, 1, LANES),
 ]
 
 
-@pytest.mark.parametrize(("name", "settings", "memory", "readers"), CASES)
+@pytest.mark.parametrize(("name", "settings", "memory", "readers", "fabric"), CASES)
 def test_remembers(
     name: str,
     settings: list[str],
     memory: MemType,
     readers: int,
+    fabric: Fabric,
     request: pytest.FixtureRequest,
 ):
     config = VtaConfig.load(name).override(settings)
@@ -118,4 +123,5 @@ def test_remembers(
             "config": name, "set": settings, "memory": int(memory), "readers": readers,
             "cycles": 3000,
         },
+        fabric=fabric,
     )  # fmt: skip

@@ -48,7 +48,8 @@ def _memories(config: VtaConfig) -> Iterator[tuple[int, int]]:
     """Rows and width of all memories that belong in block RAM; one per reader."""
     bus = 1 << config.log_bus_width
     bits = {memory: 8 * config.elem_bytes(memory) for memory in MemType}
-    for memory, readers in ((MemType.UOP, 2), (MemType.INP, 1), (MemType.WGT, 1)):
+    uop_readers = 2 if config.has("overlap") else 1
+    for memory, readers in ((MemType.UOP, uop_readers), (MemType.INP, 1), (MemType.WGT, 1)):
         banks = max(bus // bits[memory], 1)
         yield from [(config.depth(memory) // banks, bits[memory])] * banks * readers
     banks = 2 * max(bus // bits[MemType.OUT], 1)

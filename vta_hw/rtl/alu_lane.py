@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import operator
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from vta_hw.rtl.fabric import fabric_of
 from vta_hw.rtl.requant import (
     FIXED,
     SCALE,
@@ -121,9 +124,10 @@ class AluLane(wiring.Component):
             self._finish(m, halves, held)
             passed += [product[:ACC_LANE_BITS], halves[1 : 1 + ACC_LANE_BITS], self.result]
         else:
+            product = low_product if fabric_of(platform).wide_multipliers else operator.mul
             second, third = Signal(ACC_LANE_BITS), Signal(ACC_LANE_BITS)
             with m.If(self.stage[1]):
-                m.d.sync += second.eq(Mux(self.operation.mul, first * held.b, first))
+                m.d.sync += second.eq(Mux(self.operation.mul, product(first, held.b), first))
             with m.If(self.stage[2]):
                 m.d.sync += third.eq(second)
             with m.If(self.stage[3]):
@@ -257,3 +261,23 @@ class AluLane(wiring.Component):
         )  # fmt: skip
         with m.If(self.stage[3]):
             m.d.sync += self.result.eq(Mux(operation.req, clamped, rounded))
+
+
+def low_product(first: Value, second: Value) -> Value:
+    """The low 32 bits of a product, from two multipliers of 25 x 18 bits, signed, and LUTs.
+
+    The factors are cut into 24 and 8 bits, 17 and 15. What lies above the 32 bits is never made:
+    of the upper parts' product nothing is needed, of the 8 and 17 bits' the lowest 8.
+    """
+    wide, narrow = 24, 17
+    corner = ACC_LANE_BITS - wide
+    above = ACC_LANE_BITS - narrow
+    # Rows that are added, so that no tool makes a multiplier of it.
+    rows = [Mux(second[bit], first[wide : ACC_LANE_BITS - bit], 0) << bit for bit in range(corner)]
+    upper = first[:above] * second[narrow:]
+    total = (
+        first[:wide] * second[:narrow]
+        + (upper[:above] << narrow)
+        + (sum(rows[1:], rows[0]) << wide)
+    )
+    return total[:ACC_LANE_BITS]

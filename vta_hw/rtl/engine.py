@@ -24,7 +24,7 @@ from vta_hw.rtl.load_stage import LoadStage
 from vta_hw.rtl.loader import Loader
 from vta_hw.rtl.read_channel import AxiRead, ReadChannel
 from vta_hw.rtl.scratchpad import Scratchpad
-from vta_hw.rtl.signatures import INDEX_BITS, READ_CLIENTS
+from vta_hw.rtl.signatures import INDEX_BITS, READ_CLIENTS, ElementRead
 from vta_hw.rtl.store_engine import StoreEngine
 from vta_hw.rtl.store_stage import StoreStage
 from vta_hw.rtl.tokens import TokenCounters
@@ -126,6 +126,8 @@ class Engine(wiring.Component):
             MemType.INP: [gemm.inp],
             MemType.WGT: [gemm.wgt],
         }
+        if not config.has("overlap"):
+            readers[MemType.UOP] = [self._one_reader(m, gemm.uop, alu.uop)]
         for memory, ports in readers.items():
             name = memory.name.lower()
             pad = Scratchpad(config, memory, len(ports))
@@ -138,6 +140,20 @@ class Engine(wiring.Component):
         connect(m, gemm.acc, acc.gemm)
         connect(m, alu.acc, acc.alu)
         connect(m, units["store"].out, acc.out)
+
+    def _one_reader(self, m: Module, first: Any, second: Any) -> Any:
+        """Both read through one port: an instruction waits until all older ones have retired.
+
+        Without this the memory would be there twice.
+        """
+        shared = ElementRead(len(first.index), len(first.data)).create()
+        m.d.comb += [
+            shared.enable.eq(first.enable | second.enable),
+            shared.index.eq(Mux(first.enable, first.index, second.index)),
+            first.data.eq(shared.data),
+            second.data.eq(shared.data),
+        ]
+        return shared
 
     def _connect_stages(self, m: Module, units: Mapping[str, Any]) -> None:
         m.submodules.tokens = tokens = TokenCounters()

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 
-def parted_memory(width: int, depth: int) -> Memory:
+
+def parted_memory(width: int, depth: int, attributes: Mapping[str, str] = NO_ATTRIBUTES) -> Memory:
     """A memory whose user takes any value for an entry that is read while it is written.
 
     The attribute tells Yosys, which else keeps the old value in registers beside the block RAM.
-    Simulation does not know it: there the old value is read.
+    Simulation does not know it: there the old value is read. `attributes` are added.
     """
     # No memory of a single row: its address would have no bits.
-    return Memory(shape=width, depth=max(depth, 2), init=[], attrs={"no_rw_check": 1})
+    return Memory(shape=width, depth=max(depth, 2), init=[], attrs={"no_rw_check": 1, **attributes})
 
 
 class Queue(wiring.Component):
     """A queue in block RAM of at most `depth` (2 or more) entries, the one at the output included.
 
     What is pushed into an empty queue in n is at the output from n + 2 on, the entry behind one
-    that is popped in the cycle after that.
+    that is popped in the cycle after that. `attributes` are added to those of the memory.
 
     Members
     -------
@@ -36,8 +41,11 @@ class Queue(wiring.Component):
         How many there are.
     """
 
-    def __init__(self, width: int, depth: int) -> None:
+    def __init__(
+        self, width: int, depth: int, attributes: Mapping[str, str] = NO_ATTRIBUTES
+    ) -> None:
         self._depth = depth
+        self._attributes = attributes
         super().__init__(
             {
                 "push": In(1),
@@ -53,7 +61,7 @@ class Queue(wiring.Component):
         """The output is the read port's; as many rows as a power of two, so that places wrap."""
         m = Module()
         rows = max(2, 1 << (self._depth - 2).bit_length())
-        m.submodules.storage = storage = parted_memory(len(self.entry), rows)
+        m.submodules.storage = storage = parted_memory(len(self.entry), rows, self._attributes)
         write, read = storage.write_port(), storage.read_port()
         first, behind = Signal(range(rows)), Signal(range(rows))
         stored = Signal(range(self._depth))

@@ -72,30 +72,53 @@ ECP5 = Target(
     },
 )
 
+# Of both families here. It is a part of a design: its ports are no pins.
+_XILINX = "synth_xilinx -family {family} -flatten -noiopad -noclkbuf -top {{top}}"
+_XILINX_CELLS: Mapping[str, Mapping[str, float]] = {
+    **{f"LUT{inputs}": {"LUT": 1} for inputs in range(1, 7)},
+    "INV": {"LUT": 1},
+    "RAM32M": {"LUT": 4},
+    "RAM64M": {"LUT": 4},
+    "RAM32X1D": {"LUT": 2},
+    "RAM64X1D": {"LUT": 2},
+    "RAM128X1D": {"LUT": 4},
+    "SRL16E": {"LUT": 1},
+    "SRLC32E": {"LUT": 1},
+    "CARRY4": _FREE,
+    "MUXF7": _FREE,
+    "MUXF8": _FREE,
+    "FDRE": {"FF": 1},
+    "FDSE": {"FF": 1},
+}
+
 XILINX7 = Target(
     "Xilinx 7",
-    # It is a part of a design: its ports are no pins.
-    "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf -top {top}",
+    _XILINX.format(family="xc7"),
     {
-        **{f"LUT{inputs}": {"LUT": 1} for inputs in range(1, 7)},
-        "INV": {"LUT": 1},
-        "RAM32M": {"LUT": 4},
-        "RAM64M": {"LUT": 4},
-        "RAM32X1D": {"LUT": 2},
-        "RAM64X1D": {"LUT": 2},
-        "RAM128X1D": {"LUT": 4},
-        "SRL16E": {"LUT": 1},
-        "SRLC32E": {"LUT": 1},
-        "CARRY4": _FREE,
-        "MUXF7": _FREE,
-        "MUXF8": _FREE,
-        "FDRE": {"FF": 1},
-        "FDSE": {"FF": 1},
+        **_XILINX_CELLS,
         "RAMB36E1": {"BRAM": 1},
         "RAMB18E1": {"BRAM": 0.5},
         "DSP48E1": {"DSP": 1},
     },
 )
+
+ULTRASCALE_PLUS = Target(
+    "UltraScale+",
+    _XILINX.format(family="xcup"),
+    {
+        **_XILINX_CELLS,
+        "RAM32M16": {"LUT": 8},
+        "RAM64M8": {"LUT": 8},
+        "RAM256X1D": {"LUT": 8},
+        "RAM512X1S": {"LUT": 8},
+        "CARRY8": _FREE,
+        "MUXF9": _FREE,
+        "RAMB36E2": {"BRAM": 1},
+        "RAMB18E2": {"BRAM": 0.5},
+        "DSP48E2": {"DSP": 1},
+    },
+)
+"""Not on the page: boards with such parts are estimated one by one."""
 
 TARGETS = (ECP5, XILINX7)
 

@@ -10,10 +10,14 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In
 
+from vta_hw.rtl.fabric import IN_BLOCKS, IN_LUTS, fabric_of
 from vta_hw.rtl.memories import parted_memory
 from vta_hw.rtl.signatures import ElementRead, ElementWrite, element_bits
 from vta_hw.spec import machine
 from vta_hw.spec.config import MemType, VtaConfig
+
+_LANE = 9  # bits with a write enable of their own in a block RAM,
+_BLOCK_LANES = 4  # so many in one that is 36 bits wide
 
 
 class Scratchpad(Component):
@@ -46,6 +50,9 @@ class Scratchpad(Component):
         depth = self._config.depth(self._memory)
         banks = min(elements, depth)
         width = element_bits(self._config, self._memory)
+        if len(self.write.parts) > 1 and fabric_of(platform).nine_bit_lanes:
+            self._connect_lanes(m)
+            return m
         memories = [parted_memory(width, depth // banks) for _ in range(banks)]
         for number, memory in enumerate(memories):
             m.submodules[f"bank_{number}"] = memory
@@ -67,6 +74,38 @@ class Scratchpad(Component):
             port.data.eq(write.data),
             port.en.eq(Mux(write.enable, write.parts, 0)),
         ]
+
+    def _connect_lanes(self, m: Module) -> None:
+        """One memory per four lanes of 9 bits; one per part for its bits that fill no lane."""
+        width = len(self.write.data) // len(self.write.parts)
+        lanes = [
+            range(start, min(start + _LANE, end))
+            for end in range(width, len(self.write.data) + 1, width)
+            for start in range(end - width, end, _LANE)
+        ]
+        full = [lane for lane in lanes if len(lane) == _LANE]
+        groups = [full[n : n + _BLOCK_LANES] for n in range(0, len(full), _BLOCK_LANES)]
+        groups += [[lane] for lane in lanes if len(lane) < _LANE]
+        memories = []
+        for number, group in enumerate(groups):
+            bits, style = len(group[0]), IN_BLOCKS if len(group[0]) == _LANE else IN_LUTS
+            memory = parted_memory(bits * len(group), self._config.depth(self._memory), style)
+            m.submodules[f"lanes_{number}"] = memory
+            memories.append(memory)
+            port = memory.write_port(granularity=bits if len(group) > 1 else None)
+            enables = [self.write.enable & self.write.parts[lane.start // width] for lane in group]
+            m.d.comb += [
+                port.addr.eq(self.write.index),
+                port.data.eq(Cat(self.write.data[lane.start : lane.stop] for lane in group)),
+                port.en.eq(Cat(enables)),
+            ]
+        for reader in self.read:
+            for memory, group in zip(memories, groups, strict=True):
+                port = memory.read_port()
+                m.d.comb += [port.addr.eq(reader.index), port.en.eq(reader.enable)]
+                for place, lane in enumerate(group):
+                    part = port.data.word_select(place, len(lane))
+                    m.d.comb += reader.data[lane.start : lane.stop].eq(part)
 
     def _connect_banks(self, m: Module, memories: list[Memory]) -> None:
         write = self.write

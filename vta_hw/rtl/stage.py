@@ -7,6 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
+from vta_hw.rtl.fabric import fabric_of
 from vta_hw.rtl.head import STAGE_UNITS, Head, head_layout, job_layouts
 from vta_hw.rtl.signatures import FAULT_BITS, INDEX_BITS, OPS_BITS, Dispatch, Work
 from vta_hw.rtl.stage_queue import StageQueue
@@ -164,7 +165,9 @@ class StageControl(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Queue and head, issue, the list of what is in flight, retirement."""
         m = Module()
-        m.submodules.queue = queue = StageQueue(self._config)
+        m.submodules.queue = queue = StageQueue(
+            self._config, fabric_of(platform).memory_attributes(f"{self._stage.name.lower()}_queue")
+        )
         m.submodules.head = head = Head(self._config, self._stage)
         wiring.connect(m, wiring.flipped(self.dispatch), queue.dispatch)
         m.d.comb += [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from vta_hw.rtl.memories import Queue
+from vta_hw.rtl.memories import NO_ATTRIBUTES, Queue
 from vta_hw.rtl.signatures import INSTRUCTION, Dispatch
 from vta_hw.spec.config import VtaConfig
 
@@ -16,6 +18,8 @@ class StageQueue(wiring.Component):
 
     An instruction that is dispatched in n can be seen at the head from n + 2 on, the one behind an
     issued instruction in the cycle after that issue.
+
+    `attributes` are those of its memory.
 
     Members
     -------
@@ -27,7 +31,8 @@ class StageQueue(wiring.Component):
         Removes it; only while `valid` is high.
     """
 
-    def __init__(self, config: VtaConfig) -> None:
+    def __init__(self, config: VtaConfig, attributes: Mapping[str, str] = NO_ATTRIBUTES) -> None:
+        self._attributes = attributes
         self._depth = config.cmd_queue_depth
         super().__init__(
             {"dispatch": In(Dispatch()), "valid": Out(1), "head": Out(INSTRUCTION), "issue": In(1)}
@@ -36,7 +41,7 @@ class StageQueue(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """The queue's level counts the instruction at the output too."""
         m = Module()
-        m.submodules.queue = queue = Queue(INSTRUCTION.size, self._depth)
+        m.submodules.queue = queue = Queue(INSTRUCTION.size, self._depth, self._attributes)
         m.d.comb += [
             queue.push.eq(self.dispatch.valid),
             queue.entry.eq(self.dispatch.payload),

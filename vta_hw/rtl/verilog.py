@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from vta_hw.rtl.fabric import PLAIN, Fabric
 from vta_hw.spec import cache
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.errors import VtaKitError
@@ -44,15 +45,18 @@ def hardware_config(config: VtaConfig) -> VtaConfig:
     return replace(config, dram_latency=1, target="", hw_ver="", name="hardware")
 
 
-def verilog(config: VtaConfig, top: str = CORE) -> str:
-    """The text of a top (`CORE`, `SHELL` or `SIMULATED`) with all that it contains."""
-    key = cache.content_key(top, config.hash, *_source_texts(), *_tool_versions())
+def verilog(config: VtaConfig, top: str = CORE, fabric: Fabric = PLAIN) -> str:
+    """The text of a top (`CORE`, `SHELL` or `SIMULATED`) with all that it contains.
+
+    `fabric` says how it uses the blocks of an FPGA, and changes nothing that it does.
+    """
+    key = cache.content_key(top, config.hash, fabric.key, *_source_texts(), *_tool_versions())
     cached = cache.load(_KIND, key)
     if cached is None:
         with cache.locked(_KIND, key):
             cached = cache.load(_KIND, key)
             if cached is None:
-                cached = _convert(config, top).encode()
+                cached = _convert(config, top, fabric).encode()
                 cache.store(_KIND, key, cached)
     return cached.decode()
 
@@ -123,7 +127,7 @@ def _port(name: str, flow: str, shape: Any) -> dict[str, Any]:
     return {"name": name, "direction": direction, "width": Shape.cast(shape).width}
 
 
-def to_verilog(component: Any, top: str) -> str:
+def to_verilog(component: Any, top: str, fabric: Fabric = PLAIN) -> str:
     """The text of any component, without attributes that depend on where its sources lie.
 
     Memories start with anything, unless they start with more than zeros.
@@ -133,20 +137,20 @@ def to_verilog(component: Any, top: str) -> str:
     from amaranth.back import verilog as writer
 
     # Amaranth gives every memory initial values; Yosys would write them word by word.
-    cells = _ZEROED_MEMORY.sub("", rtlil.convert(component, name=top, emit_src=False))
+    cells = _ZEROED_MEMORY.sub("", rtlil.convert(component, top, fabric, emit_src=False))
     text = str(writer._convert_rtlil_text(cells, strip_internal_attrs=True))
     # A simulator need not execute a process that reads nothing; for synthesis it is a constant.
     return _CONSTANT_PROCESS.sub(r"\1  initial\2", text)
 
 
-def _convert(config: VtaConfig, top: str) -> str:
+def _convert(config: VtaConfig, top: str, fabric: Fabric) -> str:
     _require_amaranth()
     from vta_hw.rtl.core import Core, Shell
     from vta_hw.rtl.simulated import RegisteredReset
 
     if top == SIMULATED:
-        return to_verilog(RegisteredReset(Core(config)), CORE)
-    return to_verilog({CORE: Core, SHELL: Shell}[top](config), top)
+        return to_verilog(RegisteredReset(Core(config)), CORE, fabric)
+    return to_verilog({CORE: Core, SHELL: Shell}[top](config), top, fabric)
 
 
 def _require_amaranth() -> None:
