@@ -23,6 +23,7 @@ from vta_hw.spec.config import ACC_LANE_BITS, MemType, VtaConfig
 from vta_hw.spec.machine import ACC_HALVES, ACC_READ_DELAY, ACC_WRITE_DELAY
 
 _OUT_BITS = 8
+_READ = 1  # The memory itself is read so many cycles after a grant.
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,27 @@ class _Write:
     data: Value
 
 
+@dataclass(frozen=True)
+class _Bank:
+    """What a bank gives two cycles after a grant, and what is written into it in this cycle.
+
+    `hits` says whether that is the row that was asked for so many cycles ago.
+    """
+
+    found: Value
+    written: Value
+    hits: dict[int, Signal]
+
+
 class AccMemory(wiring.Component):
     """ACC and OUT, with the slots of rule G2.
 
     A grant in n is followed by a read in n + ACC_READ_DELAY and a write in n + ACC_WRITE_DELAY. A
-    read sees the write of the same cycle. OUT has the low 8 bits of each lane of what is written;
-    an element of it that is read in the cycle in which it is written has an undefined value.
+    read sees the write of the same cycle. So that neither block RAM nor that write are in a long
+    path, the memory is read before, and what is written until then replaces what it gave.
+
+    OUT has the low 8 bits of each lane of what is written; an element of it that is read in the
+    cycle in which it is written has an undefined value.
 
     Members
     -------
@@ -89,13 +105,10 @@ class AccMemory(wiring.Component):
         granted = self._arbitrate(m)
         accesses = [self._delay(m, half, access) for half, access in enumerate(granted)]
         loaded = self._loaded(m)
-        acc_data = []
         out_data: list[Value] = [Const(0, self._out_bits)] * (ACC_HALVES * self._elements)
-        for half in range(ACC_HALVES):
-            at_read, at_data, at_write = (
-                accesses[half][stage]
-                for stage in (ACC_READ_DELAY, ACC_READ_DELAY + 1, ACC_WRITE_DELAY)
-            )
+        halves = []
+        for half, stages in enumerate(accesses):
+            at_write = stages[ACC_WRITE_DELAY]
             unit_data = Signal(self._element_bits, name=f"unit_data_{half}")
             m.d.comb += unit_data.eq(
                 Mux(at_write.gemm, self.gemm.write_data, self.alu.write_data)
@@ -108,13 +121,13 @@ class AccMemory(wiring.Component):
                 m.d.comb += write_data.eq(Mux(at_write.load, value, unit_data))
                 row, _ = self._row(place, at_write.index)
                 write = _Write(self._written(place, at_write), row, write_data)
-                banks.append(self._acc_bank(m, place, at_read, write))
+                banks.append(self._acc_bank(m, place, stages, write))
                 out_data[half * self._elements + place.slot] = self._out_bank(m, place, write)
-            number = at_data.index[: (self._banks - 1).bit_length()]
-            acc_data.append(_selected(m, banks, number, f"read_data_{half}"))
-        for unit in ("gemm", "alu"):
-            upper = accesses[1][ACC_READ_DELAY + 1][unit]
-            m.d.comb += getattr(self, unit).read_data.eq(Mux(upper, acc_data[1], acc_data[0]))
+            halves.append(self._latest(m, half, stages, banks))
+        for unit, data_at in (("gemm", ACC_READ_DELAY + 1), ("alu", ACC_READ_DELAY)):
+            upper = accesses[1][data_at][unit]
+            low, high = (values[data_at] for values in halves)
+            m.d.comb += getattr(self, unit).read_data.eq(Mux(upper, high, low))
         self._read_out(m, out_data[: self._elements], out_data[self._elements :])
         return m
 
@@ -222,20 +235,64 @@ class AccMemory(wiring.Component):
         distance = (place.slot - access.index)[: (self._elements - 1).bit_length()]
         return access.write & in_half & (distance < access.count)
 
-    def _acc_bank(self, m: Module, place: _Place, at_read: data.View, write: _Write) -> Value:
-        """ACC of one bank; gives what is read from it."""
-        memory = Memory(shape=unsigned(self._element_bits), depth=self._bank_depth, init=[])
+    def _acc_bank(
+        self, m: Module, place: _Place, stages: Sequence[data.View], write: _Write
+    ) -> _Bank:
+        """ACC of one bank.
+
+        It is read one cycle after the grant; of what is written from then on, the reads that are on
+        their way are told. Which they are is found a cycle ahead, when the write is known too.
+        """
+        memory = parted_memory(self._element_bits, self._bank_depth)
         m.submodules[f"acc_{place.half}_{place.slot}"] = memory
         write_port = memory.write_port()
-        read_port = memory.read_port(transparent_for=(write_port,))
+        read_port = memory.read_port()
+        reading, following = stages[_READ], stages[ACC_WRITE_DELAY - 1]
         m.d.comb += [
             write_port.en.eq(write.enable),
             write_port.addr.eq(write.row),
             write_port.data.eq(write.data),
-            read_port.en.eq(at_read.gemm | at_read.alu),
-            read_port.addr.eq(self._row(place, at_read.index)[0]),
+            read_port.en.eq(reading.gemm | reading.alu),
+            read_port.addr.eq(self._row(place, reading.index)[0]),
         ]
-        return read_port.data
+        name = f"{place.half}_{place.slot}"
+        missed, missed_data = Signal(name=f"missed_{name}"), Signal.like(write.data)
+        m.d.sync += [
+            missed.eq(write.enable & (write.row == self._row(place, reading.index)[0])),
+            missed_data.eq(write.data),
+        ]
+        written, row = self._written(place, following), self._row(place, following.index)[0]
+        hits = {}
+        for stage in range(_READ + 1, ACC_READ_DELAY + 1):
+            hits[stage] = Signal(name=f"hit_{name}_{stage}")
+            asked = self._row(place, stages[stage - 1].index)[0]
+            m.d.sync += hits[stage].eq(written & (row == asked))
+        found = Signal.like(write.data)
+        m.d.comb += found.eq(Mux(missed, missed_data, read_port.data))
+        return _Bank(found, write.data, hits)
+
+    def _latest(
+        self, m: Module, half: int, stages: Sequence[data.View], banks: Sequence[_Bank]
+    ) -> dict[int, Value]:
+        """What was asked of a half: for each number of cycles since, as of the writes till then.
+
+        The last one holds what the one before it gave.
+        """
+        bits = (self._banks - 1).bit_length()
+        value: Value = Const(0, self._element_bits)
+        values = {}
+        for stage in range(_READ + 1, ACC_READ_DELAY + 1):
+            number = stages[stage].index[:bits]
+            ways = []
+            for bank in banks:
+                before = bank.found if stage == _READ + 1 else value
+                ways.append(Mux(bank.hits[stage], bank.written, before))
+            values[stage] = _selected(m, ways, number, f"read_data_{half}_{stage}")
+            held = Signal(self._element_bits, name=f"held_{half}_{stage}")
+            m.d.sync += held.eq(values[stage])
+            value = held
+        values[ACC_READ_DELAY + 1] = value
+        return values
 
     def _out_bank(self, m: Module, place: _Place, write: _Write) -> Value:
         """OUT of one bank; gives what is read from it."""

@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from vta_hw.rtl.alu_lane import OPERATION, STAGES, TAKE, AluLane
+from vta_hw.rtl.alu_lane import FORWARDS, OPERATION, STAGES, TAKE, AluLane
 from vta_hw.rtl.signatures import (
     OPS_BITS,
     REQ_IMMEDIATE,
@@ -24,11 +24,11 @@ from vta_hw.spec.isa import REQUANT_OPS, AluOp, Rounding
 _AGES = machine.ACC_HAZARD - 1
 """Grants of so many cycles back have not been written when a slot granted now is read."""
 
-_AT_LANES = machine.ACC_READ_DELAY + 1
+_AT_LANES = machine.ACC_READ_DELAY
 """Cycles from a grant to what it reads."""
 
 _SLOT = data.StructLayout(
-    {"source": machine.REQ_PARAMETERS, "dst": 1, "begins": 1, "forward": STAGES}
+    {"source": machine.REQ_PARAMETERS, "dst": 1, "begins": 1, "forward": FORWARDS}
 )
 """A granted slot.
 
@@ -36,7 +36,7 @@ source: bit i: that of acc[src + i]. dst: that of acc[dst]. begins: the first of
 bit i: its element is to be that of the grant of acc[dst] i + 1 cycles before.
 """
 
-if _AT_LANES + STAGES != machine.ACC_WRITE_DELAY or _AGES != STAGES:
+if _AT_LANES + STAGES != machine.ACC_WRITE_DELAY or _AGES != FORWARDS:
     raise ImportError(f"the ALU's {STAGES} stages do not lie between ACC's read and write")
 
 
@@ -149,9 +149,12 @@ class Alu(wiring.Component):
         for age in range(1, _AT_LANES + 1):
             line.append(Signal(_SLOT, name=f"granted_{age}"))
             m.d.sync += line[-1].eq(line[-2])
-        # The operation must be there when the immediate is taken, one cycle before the lanes begin.
+        # The immediate is taken one cycle before the lanes begin; the operation must not change as
+        # long as the last micro-op of the job before may be in them.
         with m.If(line[_AT_LANES - 2].begins):
-            m.d.sync += [operation.eq(self._decode(job)), immediate.eq(job.imm)]
+            m.d.sync += immediate.eq(job.imm)
+        with m.If(line[_AT_LANES - 1].begins):
+            m.d.sync += operation.eq(self._decode(job))
         stage = Signal(STAGES)
         m.d.sync += stage.eq(Cat(line[_AT_LANES - 1].dst, stage[:-1]))
         taken = Signal(2)

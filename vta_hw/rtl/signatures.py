@@ -213,9 +213,9 @@ class AccSlot(Signature):
     """A unit's access to ACC (rule G2), seen from the unit.
 
     In a cycle with `valid`, a slot for `index` is asked for; `grant` answers in the same cycle.
-    After a grant in n, `read_data` is acc[index] in n + ACC_READ_DELAY + 1, with all that was
-    granted for writing up to n - ACC_HAZARD in place. If `write` was high in n, `write_data` is
-    written in n + ACC_WRITE_DELAY.
+    After a grant in n, `read_data` is acc[index] in n + ACC_READ_DELAY for the ALU, one cycle later
+    for GEMM, with all that was granted for writing up to n - ACC_HAZARD in place. If `write` was
+    high in n, `write_data` is written in n + ACC_WRITE_DELAY.
     """
 
     def __init__(self, config: VtaConfig) -> None:
