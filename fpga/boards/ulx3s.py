@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from fpga.boards.parts import LFE5U_85F, Ecp5Part
+from fpga.boards.ecp5_parts import LFE5U_85F, Ecp5Part
 from vta_hw.spec.errors import VtaKitError
 
 NAME = "ulx3s"
