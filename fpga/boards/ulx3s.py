@@ -9,12 +9,14 @@ from fpga.boards.ecp5_parts import LFE5U_85F, Ecp5Part
 from vta_hw.spec.errors import VtaKitError
 
 NAME = "ulx3s"
+CONFIG = "ulx3s"
+"""Name of the config that is made for the board."""
 PART: Ecp5Part = LFE5U_85F
 
 CLOCK_PORT = "clk_25mhz"
 CLOCK_HZ = 25_000_000
-SDRAM_BYTES = 32 << 20
-"""What every version of the board has at least; some have 64 MiB."""
+SYSTEM_HZ = 50_000_000
+"""The clock of core, memory controller and link, which the board's clock is made into."""
 
 _IO_TYPE = "LVCMOS33"
 
@@ -74,6 +76,16 @@ PINS: Mapping[str, Pin] = {
     ),
 }  # fmt: skip
 """Every pin by the name of its port in the top level; bits of a port have their number behind."""
+
+
+SDRAM_OUTPUTS = tuple(
+    dict.fromkeys(
+        name.partition("[")[0]
+        for name in PINS
+        if name.startswith("sdram_") and not name.startswith("sdram_d[")
+    )
+)
+"""The ports to the memory without its data."""
 
 
 def port_widths() -> dict[str, int]:

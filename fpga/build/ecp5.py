@@ -15,8 +15,10 @@ from vta_hw.rtl.resources import ECP5, cell_counts, used
 
 VERILOG, CONSTRAINTS, BITSTREAM = "top.v", "top.lpf", "top.bit"
 NETLIST, CELLS = "netlist.json", "cells.json"
-SYNTHESIS_OPTIONS: tuple[str, ...] = ()
-PLACE_AND_ROUTE_OPTIONS: tuple[str, ...] = ()
+SYNTHESIS_OPTIONS = ("-nowidelut",)
+"""Wide functions of LUTs alone: half as many of them, and no slower here."""
+PLACE_AND_ROUTE_OPTIONS = ("--router", "router2")
+"""The other router takes several times as long for a design that fills half of the FPGA."""
 
 # What becomes a part of the bitstream's head, or not at all.
 _EXTRA_CELLS = {"EHXPLLL", "TRELLIS_IO", "DCCA"}
@@ -75,7 +77,7 @@ def build(
     steps = [folder.run(_verilog_stage(design), tell)]
     folder.write(CONSTRAINTS, design.constraints)
     steps.append(folder.run(_synthesis_stage(design, chain.yosys), tell))
-    require_fit(design.part, _used((folder.path / CELLS).read_text()))
+    require_fit(design.part, _used((folder.path / CELLS).read_text()), "the design")
     found: dict[int, Figures] = {}
     for seed in seeds:
         steps.append(folder.run(_placement_stage(design, chain.nextpnr, seed), tell))
@@ -87,13 +89,13 @@ def build(
     return Built(found[best], best, reached, tuple(steps))
 
 
-def require_fit(part: Ecp5Part, needed: Mapping[str, float]) -> None:
-    """An error if a resource of `needed` is more than `part` has."""
+def require_fit(part: Ecp5Part, needed: Mapping[str, float], what: str) -> None:
+    """An error if a resource of `needed` is more than `part` has; `what` says whose need it is."""
     for name, amount in needed.items():
         if amount > part.resources[name]:
             raise BuildError(
-                f"the design needs {amount:,.0f} {name} and {part.name} has "
-                f"{part.resources[name]:,}; choose a smaller config"
+                f"{what} needs {amount:,.0f} {name} and {part.name} has "
+                f"{part.resources[name]:,}; choose smaller buffers or a smaller block"
             )
 
 
@@ -179,5 +181,10 @@ def _packing_stage(ecppack: Tool, seed: int) -> Stage:
         tools.run(ecppack, arguments, work, log)
 
     return Stage(
-        "pack", "packing the bitstream", (*arguments, ecppack.version), (placed,), (BITSTREAM,), make
+        "pack",
+        "packing the bitstream",
+        (*arguments, ecppack.version),
+        (placed,),
+        (BITSTREAM,),
+        make,
     )

@@ -123,15 +123,15 @@ def read(text: str) -> Figures:
             for path in report["critical_paths"]
             if path["from"] == path["to"]
         }
-        clocks = tuple(
+        clocks = [
             Clock(
                 _clock_name(name),
                 _HZ_PER_MHZ * float(clock["constraint"]),
                 _HZ_PER_MHZ * float(clock["achieved"]),
                 _steps(paths.get(name, ())),
             )
-            for name, clock in sorted(report["fmax"].items())
-        )
+            for name, clock in report["fmax"].items()
+        ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BuildError(
             f"the report of place and route lacks or mistakes {error}; use a version of nextpnr "
@@ -139,7 +139,7 @@ def read(text: str) -> Figures:
         ) from error
     if not clocks:
         raise BuildError("the design has no clock; give its clock pin a frequency")
-    return Figures(resources, clocks)
+    return Figures(resources, tuple(sorted(clocks, key=lambda clock: clock.name)))
 
 
 def _edge(text: str) -> str:
