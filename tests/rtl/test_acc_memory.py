@@ -20,7 +20,7 @@ from vta_hw.spec.config import VtaConfig  # noqa: E402
 
 CYCLES = 3000
 # Cycles after the grant. GEMM has its data when the writes of the cycle before are in them, the ALU
-# one earlier with those of the same cycle.
+# one earlier with those of the same cycle; GEMM says a cycle early what is written.
 GEMM_DATA, ALU_DATA, WRITE = 4, 3, 8
 
 
@@ -96,7 +96,8 @@ def check_read(dut: Any, model: Model, cycle: int, unit: str, delay: int) -> Non
     for access in model.granted[-delay]:
         expected = model.acc[access["index"]]
         if access["who"] == unit and expected is not None:
-            found = int(getattr(dut, f"{unit}__read_data").value)
+            fresh = unit == "alu" and dut.alu__fresh.value
+            found = int(getattr(dut, f"{unit}__{'write' if fresh else 'read'}_data").value)
             assert found == expected, (cycle, unit, access["index"])
 
 
@@ -127,8 +128,9 @@ async def random_accesses(dut: Any) -> None:
             asked.pop("fill", None)
         drive(dut, random, asked, bits, beat_most)
         written = {access["who"]: access for access in model.granted[-WRITE]}
-        for unit in ("gemm", "alu"):
-            value = written[unit]["values"][0] if unit in written else random.getrandbits(bits)
+        for unit, delay in (("gemm", WRITE - 1), ("alu", WRITE)):
+            values = [a["values"][0] for a in model.granted[-delay] if a["who"] == unit]
+            value = values[0] if values else random.getrandbits(bits)
             getattr(dut, f"{unit}__write_data").value = value
         out_index = random.randrange(depth)
         out_enable = random.random() < 0.7

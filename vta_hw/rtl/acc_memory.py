@@ -23,7 +23,11 @@ from vta_hw.spec.config import ACC_LANE_BITS, MemType, VtaConfig
 from vta_hw.spec.machine import ACC_HALVES, ACC_READ_DELAY, ACC_WRITE_DELAY
 
 _OUT_BITS = 8
-_READ = 1  # The memory itself is read so many cycles after a grant.
+# Cycles from a grant to the read of the memory itself, and to the one in which its data come.
+_READ, _FOUND = 1, 2
+
+if _FOUND + 1 != ACC_READ_DELAY:
+    raise ImportError(f"what is read in cycle {_READ} is not there {ACC_READ_DELAY} after a grant")
 
 
 @dataclass(frozen=True)
@@ -43,14 +47,10 @@ class _Write:
 
 @dataclass(frozen=True)
 class _Bank:
-    """What a bank gives two cycles after a grant, and what is written into it in this cycle.
+    """What a bank has two cycles after a grant, of which the ALU writes something newer or not."""
 
-    `hits` says whether that is the row that was asked for so many cycles ago.
-    """
-
-    found: Value
-    written: Value
-    hits: dict[int, Signal]
+    value: Value
+    overtaken: Value
 
 
 class AccMemory(wiring.Component):
@@ -108,26 +108,34 @@ class AccMemory(wiring.Component):
         out_data: list[Value] = [Const(0, self._out_bits)] * (ACC_HALVES * self._elements)
         halves = []
         for half, stages in enumerate(accesses):
-            at_write = stages[ACC_WRITE_DELAY]
-            unit_data = Signal(self._element_bits, name=f"unit_data_{half}")
-            m.d.comb += unit_data.eq(
-                Mux(at_write.gemm, self.gemm.write_data, self.alu.write_data)
-            )  # fmt: skip
+            at_write, next_write = stages[ACC_WRITE_DELAY], stages[ACC_WRITE_DELAY - 1]
             banks = []
             for bank in range(self._banks):
                 place = _Place(half, (half * self._half_elements + bank) % self._elements)
+                name = f"{half}_{bank}"
+                coming = Signal(self._element_bits, name=f"coming_{name}")
+                settled = Signal(self._element_bits, name=f"settled_{name}")
+                write_data = Signal(self._element_bits, name=f"write_data_{name}")
                 value = loaded.word_select(place.slot, self._element_bits)
-                write_data = Signal(self._element_bits, name=f"write_data_{half}_{bank}")
-                m.d.comb += write_data.eq(Mux(at_write.load, value, unit_data))
+                m.d.comb += [
+                    coming.eq(Mux(next_write.load, value, self.gemm.write_data)),
+                    write_data.eq(Mux(at_write.alu, self.alu.write_data, settled)),
+                ]
+                m.d.sync += settled.eq(coming)
                 row, _ = self._row(place, at_write.index)
                 write = _Write(self._written(place, at_write), row, write_data)
-                banks.append(self._acc_bank(m, place, stages, write))
+                banks.append(self._acc_bank(m, place, stages, write, coming))
                 out_data[half * self._elements + place.slot] = self._out_bank(m, place, write)
-            halves.append(self._latest(m, half, stages, banks))
-        for unit, data_at in (("gemm", ACC_READ_DELAY + 1), ("alu", ACC_READ_DELAY)):
-            upper = accesses[1][data_at][unit]
-            low, high = (values[data_at] for values in halves)
-            m.d.comb += getattr(self, unit).read_data.eq(Mux(upper, high, low))
+            number = stages[_FOUND].index[: (self._banks - 1).bit_length()]
+            values = [bank.value for bank in banks]
+            overtaken = [bank.overtaken for bank in banks]
+            halves.append(
+                (
+                    _selected(m, values, number, f"found_{half}"),
+                    _selected(m, overtaken, number, f"overtaken_{half}"),
+                )
+            )
+        self._give(m, accesses[1][_FOUND], halves)
         self._read_out(m, out_data[: self._elements], out_data[self._elements :])
         return m
 
@@ -191,14 +199,14 @@ class AccMemory(wiring.Component):
         return stages
 
     def _loaded(self, m: Module) -> Value:
-        """What a beat or a fill brought, each element in its slot, ACC_WRITE_DELAY later."""
+        """What a beat or a fill brought, each element in its slot, one cycle before its write."""
         load = self.load
         width = self._elements * self._element_bits
         depth = 1 << (ACC_WRITE_DELAY - 1).bit_length()
         m.submodules.delay = delay = Memory(shape=unsigned(width), depth=depth, init=[])
         write, read = delay.write_port(), delay.read_port()
         place = Signal(range(depth))
-        pending = Signal(ACC_WRITE_DELAY - 1)
+        pending = Signal(ACC_WRITE_DELAY - 2)
         value = load.data
         for level, bit in enumerate(load.index[: self._slot_bits]):
             value = _turned(m, value, bit, self._element_bits << level, f"load_{level}")
@@ -206,7 +214,7 @@ class AccMemory(wiring.Component):
             write.en.eq(load.beat | load.fill_grant),
             write.addr.eq(place),
             write.data.eq(Mux(load.beat, value, load.fill_data.replicate(self._elements))),
-            read.addr.eq(place - (ACC_WRITE_DELAY - 1)),
+            read.addr.eq(place - len(pending)),
             read.en.eq(pending[-1]),
         ]
         m.d.sync += [place.eq(place + 1), pending.eq(Cat(write.en, pending))]
@@ -236,63 +244,77 @@ class AccMemory(wiring.Component):
         return access.write & in_half & (distance < access.count)
 
     def _acc_bank(
-        self, m: Module, place: _Place, stages: Sequence[data.View], write: _Write
+        self, m: Module, place: _Place, stages: Sequence[data.View], write: _Write, coming: Value
     ) -> _Bank:
-        """ACC of one bank.
+        """ACC of one bank, of which `coming` is written in the next cycle unless it is the ALU's.
 
-        It is read one cycle after the grant; of what is written from then on, the reads that are on
-        their way are told. Which they are is found a cycle ahead, when the write is known too.
+        It is read one cycle after the grant. Of what is written from then on, the newest takes the
+        place of what it gave; what does is found in the cycle before.
         """
         memory = parted_memory(self._element_bits, self._bank_depth)
         m.submodules[f"acc_{place.half}_{place.slot}"] = memory
         write_port = memory.write_port()
         read_port = memory.read_port()
-        reading, following = stages[_READ], stages[ACC_WRITE_DELAY - 1]
         m.d.comb += [
             write_port.en.eq(write.enable),
             write_port.addr.eq(write.row),
             write_port.data.eq(write.data),
-            read_port.en.eq(reading.gemm | reading.alu),
-            read_port.addr.eq(self._row(place, reading.index)[0]),
+            read_port.en.eq(stages[_READ].gemm | stages[_READ].alu),
+            read_port.addr.eq(self._row(place, stages[_READ].index)[0]),
         ]
+
+        def meets(writer: data.View, reader: data.View) -> Value:
+            row, _ = self._row(place, writer.index)
+            return self._written(place, writer) & (row == self._row(place, reader.index)[0])
+
         name = f"{place.half}_{place.slot}"
-        missed, missed_data = Signal(name=f"missed_{name}"), Signal.like(write.data)
+        missed, hit, next_hit = (
+            Signal(name=f"{kind}_{name}") for kind in ("missed", "hit", "next_hit")
+        )
+        missed_data = Signal.like(write.data, name=f"missed_data_{name}")
+        reading, after = stages[_READ], stages[ACC_WRITE_DELAY - 2]
         m.d.sync += [
-            missed.eq(write.enable & (write.row == self._row(place, reading.index)[0])),
+            missed.eq(meets(stages[ACC_WRITE_DELAY], reading)),
             missed_data.eq(write.data),
+            hit.eq(meets(stages[ACC_WRITE_DELAY - 1], reading)),
+            next_hit.eq(meets(after, reading) & ~after.alu),
         ]
-        written, row = self._written(place, following), self._row(place, following.index)[0]
-        hits = {}
-        for stage in range(_READ + 1, ACC_READ_DELAY + 1):
-            hits[stage] = Signal(name=f"hit_{name}_{stage}")
-            asked = self._row(place, stages[stage - 1].index)[0]
-            m.d.sync += hits[stage].eq(written & (row == asked))
-        found = Signal.like(write.data)
-        m.d.comb += found.eq(Mux(missed, missed_data, read_port.data))
-        return _Bank(found, write.data, hits)
+        next_write = stages[ACC_WRITE_DELAY - 1]
+        value = Signal.like(write.data, name=f"value_{name}")
+        overtaken = Signal(name=f"overtaken_{name}")
+        m.d.comb += [
+            value.eq(
+                Mux(
+                    next_hit,
+                    coming,
+                    Mux(hit, write.data, Mux(missed, missed_data, read_port.data)),
+                )
+            ),
+            overtaken.eq(next_write.alu & meets(next_write, stages[_FOUND])),
+        ]
+        return _Bank(value, overtaken)
 
-    def _latest(
-        self, m: Module, half: int, stages: Sequence[data.View], banks: Sequence[_Bank]
-    ) -> dict[int, Value]:
-        """What was asked of a half: for each number of cycles since, as of the writes till then.
+    def _give(self, m: Module, upper: data.View, halves: Sequence[tuple[Value, Value]]) -> None:
+        """To each unit what its half has, one cycle later; `upper` is what the upper one found.
 
-        The last one holds what the one before it gave.
+        What the ALU writes in that cycle is newer: it knows that itself, GEMM gets it.
         """
-        bits = (self._banks - 1).bit_length()
-        value: Value = Const(0, self._element_bits)
-        values = {}
-        for stage in range(_READ + 1, ACC_READ_DELAY + 1):
-            number = stages[stage].index[:bits]
-            ways = []
-            for bank in banks:
-                before = bank.found if stage == _READ + 1 else value
-                ways.append(Mux(bank.hits[stage], bank.written, before))
-            values[stage] = _selected(m, ways, number, f"read_data_{half}_{stage}")
-            held = Signal(self._element_bits, name=f"held_{half}_{stage}")
-            m.d.sync += held.eq(values[stage])
-            value = held
-        values[ACC_READ_DELAY + 1] = value
-        return values
+        (low, low_overtaken), (high, high_overtaken) = halves
+        found, fresh = {}, {}
+        for unit in ("gemm", "alu"):
+            found[unit] = Signal(self._element_bits, name=f"{unit}_found")
+            fresh[unit] = Signal(name=f"{unit}_fresh")
+            m.d.sync += [
+                found[unit].eq(Mux(upper[unit], high, low)),
+                fresh[unit].eq(Mux(upper[unit], high_overtaken, low_overtaken)),
+            ]
+        given = Signal(self._element_bits, name="gemm_given")
+        m.d.sync += given.eq(Mux(fresh["gemm"], self.alu.write_data, found["gemm"]))
+        m.d.comb += [
+            self.gemm.read_data.eq(given),
+            self.alu.read_data.eq(found["alu"]),
+            self.alu.fresh.eq(fresh["alu"]),
+        ]
 
     def _out_bank(self, m: Module, place: _Place, write: _Write) -> Value:
         """OUT of one bank; gives what is read from it."""
