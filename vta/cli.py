@@ -12,6 +12,7 @@ import typer
 
 from vta import show
 from vta.commands import (
+    bitstreams,
     boards,
     compiling,
     hardware,
@@ -36,6 +37,7 @@ app.command("exec")(running.exec_command)
 app.command("profile")(profiling.profile_command)
 app.command("diff")(looking.diff_command)
 app.command("verilog")(hardware.verilog_command)
+app.command("bitstream")(bitstreams.bitstream_command)
 app.command("selftest")(boards.selftest_command)
 app.command("soc-sim")(boards.soc_sim_command)
 app.command("disasm")(looking.disasm_command)

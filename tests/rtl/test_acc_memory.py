@@ -19,7 +19,9 @@ from vta_hw.rtl.acc_memory import AccMemory  # noqa: E402
 from vta_hw.spec.config import VtaConfig  # noqa: E402
 
 CYCLES = 3000
-READ_DATA, WRITE = 4, 8  # cycles after the grant, as docs/timing.md has them
+# Cycles after the grant. GEMM has its data when the writes of the cycle before are in them, the ALU
+# one earlier with those of the same cycle; GEMM says a cycle early what is written.
+GEMM_DATA, ALU_DATA, WRITE = 4, 3, 8
 
 
 class Model:
@@ -90,13 +92,13 @@ def drive(dut: Any, random: Any, asked: dict[str, Any], bits: int, beat_most: in
         getattr(dut, f"{unit}__write").value = request["write"] if request else 1
 
 
-def check_reads(dut: Any, model: Model, cycle: int) -> None:
-    """Before the writes of this cycle: the read was addressed in the cycle before."""
-    for access in model.granted[-READ_DATA]:
+def check_read(dut: Any, model: Model, cycle: int, unit: str, delay: int) -> None:
+    for access in model.granted[-delay]:
         expected = model.acc[access["index"]]
-        if access["who"] in ("gemm", "alu") and expected is not None:
-            found = int(getattr(dut, f"{access['who']}__read_data").value)
-            assert found == expected, (cycle, access["who"], access["index"])
+        if access["who"] == unit and expected is not None:
+            fresh = unit == "alu" and dut.alu__fresh.value
+            found = int(getattr(dut, f"{unit}__{'write' if fresh else 'read'}_data").value)
+            assert found == expected, (cycle, unit, access["index"])
 
 
 @cocotb.test()
@@ -126,8 +128,9 @@ async def random_accesses(dut: Any) -> None:
             asked.pop("fill", None)
         drive(dut, random, asked, bits, beat_most)
         written = {access["who"]: access for access in model.granted[-WRITE]}
-        for unit in ("gemm", "alu"):
-            value = written[unit]["values"][0] if unit in written else random.getrandbits(bits)
+        for unit, delay in (("gemm", WRITE - 1), ("alu", WRITE)):
+            values = [a["values"][0] for a in model.granted[-delay] if a["who"] == unit]
+            value = values[0] if values else random.getrandbits(bits)
             getattr(dut, f"{unit}__write_data").value = value
         out_index = random.randrange(depth)
         out_enable = random.random() < 0.7
@@ -141,7 +144,7 @@ async def random_accesses(dut: Any) -> None:
             "fill": bool(dut.load__fill_grant.value),
         }
         assert found == granted, (cycle, asked)
-        check_reads(dut, model, cycle)
+        check_read(dut, model, cycle, "gemm", GEMM_DATA)
         data = int(dut.out__data.value)
         for place, expected in enumerate(read_out):
             assert expected in (None, data >> 8 * lanes * place & (1 << 8 * lanes) - 1), cycle
@@ -151,6 +154,7 @@ async def random_accesses(dut: Any) -> None:
             if access["write"]:
                 for place, value in enumerate(access["values"]):
                     model.write(access["index"] + place, value)
+        check_read(dut, model, cycle, "alu", ALU_DATA)
         now = [asked[who] for who in asked if who == "beat" or granted[who]]
         held = {who: asked[who] for who in granted if who in asked and not granted[who]}
         model.granted.append(now)

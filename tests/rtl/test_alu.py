@@ -86,18 +86,18 @@ class Bench:
             self.done.append((self.cycle - 1, fault, amount))
         read = self._memory()
         uop = int(dut.uop__index.value) if dut.uop__enable.value else None
-        await RisingEdge(dut.clk)
         dut.acc__read_data.value = (
             sum((x & WORD) << 32 * i for i, x in enumerate(self.written[read]))
             if read is not None
             else self.random.getrandbits(32 * self.lanes)
         )
+        await RisingEdge(dut.clk)
         if uop is not None:
             dut.uop__data.value = encode_uop(self.uops[uop], self.config)
         self.cycle += 1
 
     def _memory(self):
-        """What of ACC is written in this cycle; the index that is read in it."""
+        """What of ACC is written in this cycle; the index that is read in it, as of then."""
         read = None
         for slot in list(self.on_its_way):
             granted, index, write = slot

@@ -18,7 +18,7 @@ from amaranth.lib.wiring import In, Out  # noqa: E402
 from cocotb.clock import Clock  # noqa: E402
 from cocotb.triggers import FallingEdge, RisingEdge  # noqa: E402
 
-from vta_hw.rtl.alu_lane import OPERATION, STAGES, TAKE, AluLane  # noqa: E402
+from vta_hw.rtl.alu_lane import FORWARDS, OPERATION, STAGES, TAKE, AluLane  # noqa: E402
 from vta_hw.rtl.fabric import PLAIN, Fabric  # noqa: E402
 
 LANES = 8
@@ -38,7 +38,7 @@ class Lanes(wiring.Component):
                 "immediate": In(16),
                 "take": In(TAKE.size),
                 "stage": In(STAGES),
-                "forward": In(STAGES),
+                "forward": In(FORWARDS),
                 "result": Out(32 * LANES),
             }
         )
@@ -73,7 +73,7 @@ class Schedule:
         self.operation, self.imm = operation, imm
         self.reads, self.expected = {}, {}
         self.takes, self.stages, self.forwards = (defaultdict(int) for _ in range(3))
-        self.cycle = 1  # of the next grant, counted from the read of the first: grant + 4
+        self.cycle = 1  # of the next grant, counted from the read of the first: grant + 3
 
     def take(self, name, cycle):
         self.takes[cycle] |= TAKE.const({name: 1}).as_value().value
@@ -127,7 +127,7 @@ def _instruction(random_, operation, immediate_form, steps):
             plan.sources(list(zip(*second, strict=True)))
         plan.cycle += random_.choice((0, 0, 0, 0, 1, 2, 7))
         values, distance = numbers, 0
-        sources = [age for age in range(1, STAGES + 1) if plan.cycle - age in recent]
+        sources = [age for age in range(1, FORWARDS + 1) if plan.cycle - age in recent]
         if operation in FORWARDED and sources and random_.random() < 0.5:
             distance = random_.choice(sources)
             values = recent[plan.cycle - distance]

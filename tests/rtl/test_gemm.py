@@ -24,6 +24,7 @@ from vta_hw.rtl.gemm import Gemm  # noqa: E402
 from vta_hw.rtl.signatures import AccLoad, AccSlot, gemm_job  # noqa: E402
 from vta_hw.spec.config import VtaConfig  # noqa: E402
 from vta_hw.spec.isa import FaultClass  # noqa: E402
+from vta_hw.spec.machine import ACC_READ_DELAY  # noqa: E402
 
 JOBS = 120
 SMALL = ("LOG_UOP_BUFF_SIZE=8", "LOG_INP_BUFF_SIZE=10", "LOG_WGT_BUFF_SIZE=11")
@@ -329,13 +330,14 @@ class Machine:
             await self.tick()
         dut, depth = self.dut, self.sizes.depths["acc"]
         dut.alu__write.value = 0
-        for index in range(depth + 4):
+        delay = ACC_READ_DELAY
+        for index in range(depth + delay):
             dut.alu__valid.value = index < depth
             dut.alu__index.value = min(index, depth - 1)
             await FallingEdge(dut.clk)
-            if index >= 4 and index - 4 not in self.sizes.reserved:
+            if index >= delay and index - delay not in self.sizes.reserved:
                 found = int(dut.alu__read_data.value)
-                assert found == self.word(self.acc[index - 4]), f"acc[{index - 4}]"
+                assert found == self.word(self.acc[index - delay]), f"acc[{index - delay}]"
             await RisingEdge(dut.clk)
             self.cycle += 1
 

@@ -23,6 +23,11 @@ from vta_hw.spec.config import ACC_LANE_BITS, MemType, VtaConfig
 from vta_hw.spec.machine import ACC_HALVES, ACC_READ_DELAY, ACC_WRITE_DELAY
 
 _OUT_BITS = 8
+# Cycles from a grant to the read of the memory itself, and to the one in which its data come.
+_READ, _FOUND = 1, 2
+
+if _FOUND + 1 != ACC_READ_DELAY:
+    raise ImportError(f"what is read in cycle {_READ} is not there {ACC_READ_DELAY} after a grant")
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,23 @@ class _Write:
     data: Value
 
 
+@dataclass(frozen=True)
+class _Bank:
+    """What a bank has two cycles after a grant, of which the ALU writes something newer or not."""
+
+    value: Value
+    overtaken: Value
+
+
 class AccMemory(wiring.Component):
     """ACC and OUT, with the slots of rule G2.
 
     A grant in n is followed by a read in n + ACC_READ_DELAY and a write in n + ACC_WRITE_DELAY. A
-    read sees the write of the same cycle. OUT has the low 8 bits of each lane of what is written;
-    an element of it that is read in the cycle in which it is written has an undefined value.
+    read sees the write of the same cycle. So that neither block RAM nor that write are in a long
+    path, the memory is read before, and what is written until then replaces what it gave.
+
+    OUT has the low 8 bits of each lane of what is written; an element of it that is read in the
+    cycle in which it is written has an undefined value.
 
     Members
     -------
@@ -89,32 +105,37 @@ class AccMemory(wiring.Component):
         granted = self._arbitrate(m)
         accesses = [self._delay(m, half, access) for half, access in enumerate(granted)]
         loaded = self._loaded(m)
-        acc_data = []
         out_data: list[Value] = [Const(0, self._out_bits)] * (ACC_HALVES * self._elements)
-        for half in range(ACC_HALVES):
-            at_read, at_data, at_write = (
-                accesses[half][stage]
-                for stage in (ACC_READ_DELAY, ACC_READ_DELAY + 1, ACC_WRITE_DELAY)
-            )
-            unit_data = Signal(self._element_bits, name=f"unit_data_{half}")
-            m.d.comb += unit_data.eq(
-                Mux(at_write.gemm, self.gemm.write_data, self.alu.write_data)
-            )  # fmt: skip
+        halves = []
+        for half, stages in enumerate(accesses):
+            at_write, next_write = stages[ACC_WRITE_DELAY], stages[ACC_WRITE_DELAY - 1]
             banks = []
             for bank in range(self._banks):
                 place = _Place(half, (half * self._half_elements + bank) % self._elements)
+                name = f"{half}_{bank}"
+                coming = Signal(self._element_bits, name=f"coming_{name}")
+                settled = Signal(self._element_bits, name=f"settled_{name}")
+                write_data = Signal(self._element_bits, name=f"write_data_{name}")
                 value = loaded.word_select(place.slot, self._element_bits)
-                write_data = Signal(self._element_bits, name=f"write_data_{half}_{bank}")
-                m.d.comb += write_data.eq(Mux(at_write.load, value, unit_data))
+                m.d.comb += [
+                    coming.eq(Mux(next_write.load, value, self.gemm.write_data)),
+                    write_data.eq(Mux(at_write.alu, self.alu.write_data, settled)),
+                ]
+                m.d.sync += settled.eq(coming)
                 row, _ = self._row(place, at_write.index)
                 write = _Write(self._written(place, at_write), row, write_data)
-                banks.append(self._acc_bank(m, place, at_read, write))
+                banks.append(self._acc_bank(m, place, stages, write, coming))
                 out_data[half * self._elements + place.slot] = self._out_bank(m, place, write)
-            number = at_data.index[: (self._banks - 1).bit_length()]
-            acc_data.append(_selected(m, banks, number, f"read_data_{half}"))
-        for unit in ("gemm", "alu"):
-            upper = accesses[1][ACC_READ_DELAY + 1][unit]
-            m.d.comb += getattr(self, unit).read_data.eq(Mux(upper, acc_data[1], acc_data[0]))
+            number = stages[_FOUND].index[: (self._banks - 1).bit_length()]
+            values = [bank.value for bank in banks]
+            overtaken = [bank.overtaken for bank in banks]
+            halves.append(
+                (
+                    _selected(m, values, number, f"found_{half}"),
+                    _selected(m, overtaken, number, f"overtaken_{half}"),
+                )
+            )
+        self._give(m, accesses[1][_FOUND], halves)
         self._read_out(m, out_data[: self._elements], out_data[self._elements :])
         return m
 
@@ -178,14 +199,14 @@ class AccMemory(wiring.Component):
         return stages
 
     def _loaded(self, m: Module) -> Value:
-        """What a beat or a fill brought, each element in its slot, ACC_WRITE_DELAY later."""
+        """What a beat or a fill brought, each element in its slot, one cycle before its write."""
         load = self.load
         width = self._elements * self._element_bits
         depth = 1 << (ACC_WRITE_DELAY - 1).bit_length()
         m.submodules.delay = delay = Memory(shape=unsigned(width), depth=depth, init=[])
         write, read = delay.write_port(), delay.read_port()
         place = Signal(range(depth))
-        pending = Signal(ACC_WRITE_DELAY - 1)
+        pending = Signal(ACC_WRITE_DELAY - 2)
         value = load.data
         for level, bit in enumerate(load.index[: self._slot_bits]):
             value = _turned(m, value, bit, self._element_bits << level, f"load_{level}")
@@ -193,7 +214,7 @@ class AccMemory(wiring.Component):
             write.en.eq(load.beat | load.fill_grant),
             write.addr.eq(place),
             write.data.eq(Mux(load.beat, value, load.fill_data.replicate(self._elements))),
-            read.addr.eq(place - (ACC_WRITE_DELAY - 1)),
+            read.addr.eq(place - len(pending)),
             read.en.eq(pending[-1]),
         ]
         m.d.sync += [place.eq(place + 1), pending.eq(Cat(write.en, pending))]
@@ -222,20 +243,78 @@ class AccMemory(wiring.Component):
         distance = (place.slot - access.index)[: (self._elements - 1).bit_length()]
         return access.write & in_half & (distance < access.count)
 
-    def _acc_bank(self, m: Module, place: _Place, at_read: data.View, write: _Write) -> Value:
-        """ACC of one bank; gives what is read from it."""
-        memory = Memory(shape=unsigned(self._element_bits), depth=self._bank_depth, init=[])
+    def _acc_bank(
+        self, m: Module, place: _Place, stages: Sequence[data.View], write: _Write, coming: Value
+    ) -> _Bank:
+        """ACC of one bank, of which `coming` is written in the next cycle unless it is the ALU's.
+
+        It is read one cycle after the grant. Of what is written from then on, the newest takes the
+        place of what it gave; what does is found in the cycle before.
+        """
+        memory = parted_memory(self._element_bits, self._bank_depth)
         m.submodules[f"acc_{place.half}_{place.slot}"] = memory
         write_port = memory.write_port()
-        read_port = memory.read_port(transparent_for=(write_port,))
+        read_port = memory.read_port()
         m.d.comb += [
             write_port.en.eq(write.enable),
             write_port.addr.eq(write.row),
             write_port.data.eq(write.data),
-            read_port.en.eq(at_read.gemm | at_read.alu),
-            read_port.addr.eq(self._row(place, at_read.index)[0]),
+            read_port.en.eq(stages[_READ].gemm | stages[_READ].alu),
+            read_port.addr.eq(self._row(place, stages[_READ].index)[0]),
         ]
-        return read_port.data
+
+        def meets(writer: data.View, reader: data.View) -> Value:
+            row, _ = self._row(place, writer.index)
+            return self._written(place, writer) & (row == self._row(place, reader.index)[0])
+
+        name = f"{place.half}_{place.slot}"
+        missed, hit, next_hit = (
+            Signal(name=f"{kind}_{name}") for kind in ("missed", "hit", "next_hit")
+        )
+        missed_data = Signal.like(write.data, name=f"missed_data_{name}")
+        reading, after = stages[_READ], stages[ACC_WRITE_DELAY - 2]
+        m.d.sync += [
+            missed.eq(meets(stages[ACC_WRITE_DELAY], reading)),
+            missed_data.eq(write.data),
+            hit.eq(meets(stages[ACC_WRITE_DELAY - 1], reading)),
+            next_hit.eq(meets(after, reading) & ~after.alu),
+        ]
+        next_write = stages[ACC_WRITE_DELAY - 1]
+        value = Signal.like(write.data, name=f"value_{name}")
+        overtaken = Signal(name=f"overtaken_{name}")
+        m.d.comb += [
+            value.eq(
+                Mux(
+                    next_hit,
+                    coming,
+                    Mux(hit, write.data, Mux(missed, missed_data, read_port.data)),
+                )
+            ),
+            overtaken.eq(next_write.alu & meets(next_write, stages[_FOUND])),
+        ]
+        return _Bank(value, overtaken)
+
+    def _give(self, m: Module, upper: data.View, halves: Sequence[tuple[Value, Value]]) -> None:
+        """To each unit what its half has, one cycle later; `upper` is what the upper one found.
+
+        What the ALU writes in that cycle is newer: it knows that itself, GEMM gets it.
+        """
+        (low, low_overtaken), (high, high_overtaken) = halves
+        found, fresh = {}, {}
+        for unit in ("gemm", "alu"):
+            found[unit] = Signal(self._element_bits, name=f"{unit}_found")
+            fresh[unit] = Signal(name=f"{unit}_fresh")
+            m.d.sync += [
+                found[unit].eq(Mux(upper[unit], high, low)),
+                fresh[unit].eq(Mux(upper[unit], high_overtaken, low_overtaken)),
+            ]
+        given = Signal(self._element_bits, name="gemm_given")
+        m.d.sync += given.eq(Mux(fresh["gemm"], self.alu.write_data, found["gemm"]))
+        m.d.comb += [
+            self.gemm.read_data.eq(given),
+            self.alu.read_data.eq(found["alu"]),
+            self.alu.fresh.eq(fresh["alu"]),
+        ]
 
     def _out_bank(self, m: Module, place: _Place, write: _Write) -> Value:
         """OUT of one bank; gives what is read from it."""

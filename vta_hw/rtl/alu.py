@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from vta_hw.rtl.alu_lane import OPERATION, STAGES, TAKE, AluLane
+from vta_hw.rtl.alu_lane import FORWARDS, OPERATION, STAGES, TAKE, AluLane
 from vta_hw.rtl.signatures import (
     OPS_BITS,
     REQ_IMMEDIATE,
@@ -24,11 +26,11 @@ from vta_hw.spec.isa import REQUANT_OPS, AluOp, Rounding
 _AGES = machine.ACC_HAZARD - 1
 """Grants of so many cycles back have not been written when a slot granted now is read."""
 
-_AT_LANES = machine.ACC_READ_DELAY + 1
+_AT_LANES = machine.ACC_READ_DELAY
 """Cycles from a grant to what it reads."""
 
 _SLOT = data.StructLayout(
-    {"source": machine.REQ_PARAMETERS, "dst": 1, "begins": 1, "forward": STAGES}
+    {"source": machine.REQ_PARAMETERS, "dst": 1, "begins": 1, "forward": FORWARDS}
 )
 """A granted slot.
 
@@ -36,7 +38,7 @@ source: bit i: that of acc[src + i]. dst: that of acc[dst]. begins: the first of
 bit i: its element is to be that of the grant of acc[dst] i + 1 cycles before.
 """
 
-if _AT_LANES + STAGES != machine.ACC_WRITE_DELAY or _AGES != STAGES:
+if _AT_LANES + STAGES != machine.ACC_WRITE_DELAY or _AGES != FORWARDS:
     raise ImportError(f"the ALU's {STAGES} stages do not lie between ACC's read and write")
 
 
@@ -90,37 +92,45 @@ class Alu(wiring.Component):
         read = Signal()  # the sources of the micro-op in hand have been read
         held = Signal(bits)  # src of the micro-op before
         stale = Signal()  # it has written there
-        hits = Signal(_AGES)
         needed = Signal()
         grant = Signal()
+        source, next_source = Signal(bits), Signal(bits)
         src, dst = micro_op.src[:bits], micro_op.dst[:bits]
         beyond = out_of_range(micro_op.src, bits) | out_of_range(micro_op.dst, bits)
         last_sources = src[1:].all()  # src + 2 lies beyond the memory
+        # Of both indices that may be asked for: to find out which is takes as long as to compare.
+        source_hits, dst_hits = self._hits(m, granted.dst, (source, dst))
         m.d.comb += [
+            source.eq(Mux(wanted[0], src, next_source)),
             loop.bad.eq(beyond | (is_req & last_sources)),
             needed.eq(~job.use_imm & ~read & (micro_op.first | (src != held) | (stale & ~is_req))),
-            self.acc.index.eq(Mux(needed, src + Mux(is_req, wanted >> 1, 0), dst)),
+            self.acc.index.eq(Mux(needed, source, dst)),
             self.acc.write.eq(~needed),
             self.acc.valid.eq(
-                loop.micro_op.valid & ~loop.bad & ~(hits.any() & (needed | slow))
+                loop.micro_op.valid
+                & ~loop.bad
+                & ~Mux(needed, source_hits.any(), slow & dst_hits.any())
             ),
             grant.eq(self.acc.valid & self.acc.grant),
             granted.source.eq(Mux(grant & needed, wanted, 0)),
             granted.dst.eq(grant & ~needed),
             granted.begins.eq(grant & micro_op.first & ~read & wanted[0]),
-            granted.forward.eq(Mux(slow, 0, hits & (~hits + 1))),
+            granted.forward.eq(Mux(slow, 0, dst_hits & (~dst_hits + 1))),
             loop.micro_op.ready.eq(granted.dst),
             self.moving.eq(grant),
             self.port.eq(loop.micro_op.valid & ~loop.bad & ~grant),
         ]  # fmt: skip
         last = Mux(is_req, wanted[-1], 1)
         with m.If(grant & needed):
-            m.d.sync += [read.eq(last), wanted.eq(Mux(last, 1, wanted << 1))]
+            m.d.sync += [
+                read.eq(last),
+                wanted.eq(Mux(last, 1, wanted << 1)),
+                next_source.eq(source + 1),
+            ]
         # No write but that of the micro-op before can have made stale what is held: had an earlier
         # one with the same src done so, that micro-op would have read it again.
         with m.If(granted.dst):
             m.d.sync += [read.eq(0), held.eq(src), stale.eq(src == dst)]
-        self._remember(m, granted.dst, hits)
         return granted
 
     def _kinds(self, job: data.View) -> tuple[Value, Value]:
@@ -129,16 +139,19 @@ class Alu(wiring.Component):
         is_req = job.alu_opcode == AluOp.REQ if self._config.has("requant") else Value.cast(0)
         return ~forwarded, is_req
 
-    def _remember(self, m: Module, write: Value, hits: Signal) -> None:
-        """`hits`: which of the last grants of dst were for the element asked for now."""
+    def _hits(self, m: Module, write: Value, indices: Sequence[Value]) -> list[Signal]:
+        """For each of `indices`: which of the last grants of dst were for the same element."""
         valid = Signal(_AGES)
-        index: Value = self.acc.index
         m.d.sync += valid.eq(Cat(write, valid[:-1]))
+        hits = [Signal(_AGES, name=f"hits_{number}") for number in range(len(indices))]
+        index: Value = self.acc.index
         for age in range(_AGES):
             kept = Signal.like(self.acc.index, name=f"index_{age + 1}")
             m.d.sync += kept.eq(index)
-            m.d.comb += hits[age].eq(valid[age] & (kept == self.acc.index))
+            for found, asked in zip(hits, indices, strict=True):
+                m.d.comb += found[age].eq(valid[age] & (kept == asked))
             index = kept
+        return hits
 
     def _follow(self, m: Module, job: data.View, granted: data.View) -> None:
         """From the grants to the lanes, which work on what they read."""
@@ -149,9 +162,12 @@ class Alu(wiring.Component):
         for age in range(1, _AT_LANES + 1):
             line.append(Signal(_SLOT, name=f"granted_{age}"))
             m.d.sync += line[-1].eq(line[-2])
-        # The operation must be there when the immediate is taken, one cycle before the lanes begin.
+        # The immediate is taken one cycle before the lanes begin; the operation must not change as
+        # long as the last micro-op of the job before may be in them.
         with m.If(line[_AT_LANES - 2].begins):
-            m.d.sync += [operation.eq(self._decode(job)), immediate.eq(job.imm)]
+            m.d.sync += immediate.eq(job.imm)
+        with m.If(line[_AT_LANES - 1].begins):
+            m.d.sync += operation.eq(self._decode(job))
         stage = Signal(STAGES)
         m.d.sync += stage.eq(Cat(line[_AT_LANES - 1].dst, stage[:-1]))
         taken = Signal(2)
@@ -169,7 +185,13 @@ class Alu(wiring.Component):
             m.submodules[f"lane_{i}"] = lane
             m.d.comb += [
                 lane.operation.eq(operation),
-                lane.read.eq(self.acc.read_data.word_select(i, ACC_LANE_BITS)),
+                lane.read.eq(
+                    Mux(
+                        self.acc.fresh,
+                        lane.result,
+                        self.acc.read_data.word_select(i, ACC_LANE_BITS),
+                    )
+                ),
                 lane.immediate.eq(immediate),
                 lane.take.eq(take),
                 lane.stage.eq(stage),

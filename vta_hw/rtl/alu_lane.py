@@ -1,4 +1,4 @@
-"""One lane of the ALU: 32 bits of acc[dst] and its second operand, in four stages."""
+"""One lane of the ALU: 32 bits of acc[dst] and its second operand, in five stages."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from amaranth.lib.wiring import In, Out
 from vta_hw.rtl.fabric import fabric_of
 from vta_hw.rtl.requant import (
     FIXED,
+    LIMITS,
     SCALE,
     all_equal,
     clamp_halves,
+    clamp_limits,
     fix_product,
+    halves_in_reach,
     round_fixed,
     round_significand,
     unpack_scale,
@@ -23,11 +26,15 @@ from vta_hw.rtl.signatures import REQ_SHIFTS
 from vta_hw.spec.config import ACC_LANE_BITS
 from vta_hw.spec.isa import AluOp, Rounding
 
-STAGES = 4
+STAGES = 5
 """Cycles from the operand to the result."""
+
+FORWARDS = STAGES - 1
+"""Micro-ops whose results may be used before they are the lane's result."""
 
 _PRODUCT = 2 * ACC_LANE_BITS
 _HALVES = ACC_LANE_BITS + 3  # a product over 2^30, or twice a number of 32 bits, plus or minus two
+_FINE_BITS = 3  # of an amount of the last shift: the rest of it is done a stage before
 
 OPERATION = data.StructLayout(
     {
@@ -50,19 +57,23 @@ after it was taken.
 class _Held:
     """The registers of the second operand.
 
-    b: it, or REQ's bias. multiplier: what is multiplied; in mode *float* a significand, `scale`
-    being the rest. amount: of stage 0's shift, right with the sign or, with `left`, to the left
-    by 32 less it. right: of stage 3's shift. bounds: REQ's clamp.
+    b: it, or REQ's bias. amount: of stage 0's shift, right with the sign or, with `left`, to the
+    left by 32 less it. factor: what is multiplied, as it was read; a cycle later, multiplier: in
+    mode *float* its significand, `scale` being the rest. right: of the last shift, and limits:
+    REQ's clamp; both a cycle after `next_right` and `bounds`.
     """
 
     def __init__(self) -> None:
         self.b = Signal(signed(ACC_LANE_BITS))
-        self.multiplier = Signal(signed(ACC_LANE_BITS))
-        self.scale = Signal(SCALE)
         self.amount = Signal(6)
         self.left = Signal()
+        self.factor = Signal(signed(ACC_LANE_BITS))
+        self.multiplier = Signal(signed(ACC_LANE_BITS))
+        self.scale = Signal(SCALE)
+        self.next_right = Signal(6)
         self.right = Signal(6)
         self.bounds = Signal(REQ_SHIFTS)
+        self.limits = Signal(LIMITS)
 
 
 class AluLane(wiring.Component):
@@ -78,17 +89,18 @@ class AluLane(wiring.Component):
     stage: bit i: a micro-op is in stage i.
     forward: bit i: in place of `read`, stage 0 takes the result of the micro-op i + 1 cycles
         before. MIN, MAX, ADD and SHR only.
-    result: of the micro-op that was in stage 3 in the cycle before; keeps its value.
+    result: of the micro-op that was in the last stage in the cycle before; keeps its value.
 
     Why the second operand needs no stages of its own: let g be the cycle in which its slot was
-    granted. It is taken in g + 4. A micro-op before it was granted up to g - 1, so it is in stage 1
-    up to g + 4, the last cycle with the old b: stages 0 and 1 may use b and the multiplier. RSR's
-    amount changes from g + 6 to g + 7, and that micro-op is in stage 2 up to g + 5, in stage 3 up
-    to g + 6. For REQ, g + 1 and g + 2 are the grants of the other vectors: the multiplier's scale
-    changes from g + 5 to g + 6, and is used in stage 2; shifts and bounds change from g + 6 to
-    g + 7. The micro-op that needed the slots is granted in g + 1 (REQ: g + 3) at the earliest, is
-    in stage 0 from g + 5 (g + 7) on, in stage 2 from g + 7 on: there all is new. What an immediate
-    brings is taken before its first micro-op is in stage 0, RSR's amount before stage 2.
+    granted. It is taken in g + 3. A micro-op before it was granted up to g - 1, so it is in stage 0
+    up to g + 2, the last cycle but one with the old b, in stage 2 up to g + 4, the last one with
+    the old multiplier. RSR's amount changes from g + 6 to g + 7, and that micro-op is in stage 3 up
+    to g + 5, in stage 4 up to g + 6. For REQ, g + 1 and g + 2 are the grants of the other vectors:
+    the multiplier's scale changes from g + 5 to g + 6, and is used in stage 3; shifts and bounds
+    change from g + 6 to g + 7. The micro-op that needed the slots is granted in g + 1 (REQ: g + 3)
+    at the earliest, is in stage 0 from g + 4 (g + 6) on, in stage 2 from g + 6 on, in stage 3 from
+    g + 7 on: there all is new. What an immediate brings is taken before its first micro-op is in
+    stage 0, RSR's amount before stage 3.
     """
 
     def __init__(self, *, requant: bool) -> None:
@@ -100,39 +112,42 @@ class AluLane(wiring.Component):
                 "immediate": In(signed(16)),
                 "take": In(TAKE),
                 "stage": In(STAGES),
-                "forward": In(STAGES),
+                "forward": In(FORWARDS),
                 "result": Out(ACC_LANE_BITS),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
-        """The stages, each with its register; without `requant` 2 and 3 only pass on."""
+        """The stages, each with its register; without `requant` the last two only pass on."""
         m = Module()
         held = _Held()
         a = Signal(signed(ACC_LANE_BITS))
-        first = Signal(signed(ACC_LANE_BITS))
+        first, x = Signal(signed(ACC_LANE_BITS)), Signal(signed(ACC_LANE_BITS))
         self._take(m, held)
         self._begin(m, a, held, first)
         # Numbers that are finished, where they lie in the register behind each stage.
-        passed: list[Value] = [first]
+        passed: list[Value] = [first, x]
         if self._requant:
             product = Signal(signed(_PRODUCT))
-            flip = Signal()
-            halves = Signal(FIXED.size)
-            self._multiply(m, first, held, product, flip)
+            wrapped, flip = Signal(), Signal()
+            halves = Signal(max(FIXED.size, _HALVES))
+            self._round(m, first, x, wrapped)
+            self._multiply(m, x, wrapped, held, product, flip)
             self._scale(m, product, flip, held, halves)
             self._finish(m, halves, held)
-            passed += [product[:ACC_LANE_BITS], halves[1 : 1 + ACC_LANE_BITS], self.result]
+            passed += [product[:ACC_LANE_BITS], halves[1 : 1 + ACC_LANE_BITS]]
         else:
             product = low_product if fabric_of(platform).wide_multipliers else operator.mul
             second, third = Signal(ACC_LANE_BITS), Signal(ACC_LANE_BITS)
             with m.If(self.stage[1]):
-                m.d.sync += second.eq(Mux(self.operation.mul, product(first, held.b), first))
+                m.d.sync += x.eq(first)
             with m.If(self.stage[2]):
-                m.d.sync += third.eq(second)
+                m.d.sync += second.eq(Mux(self.operation.mul, product(x, held.multiplier), x))
             with m.If(self.stage[3]):
+                m.d.sync += third.eq(second)
+            with m.If(self.stage[4]):
                 m.d.sync += self.result.eq(third)
-            passed += [second, third, self.result]
+            passed += [second, third]
         chosen: Value = self.read[:]
         for bit, value in reversed(list(zip(self.forward, passed, strict=True))):
             chosen = Mux(bit, value[:], chosen)
@@ -147,26 +162,35 @@ class AluLane(wiring.Component):
         amount = Mux(taken[-1], Mux(near, taken[:5], 0), Mux(taken[6:].any(), 63, taken[:6]))
         with m.If(self.take.operand | self.take.immediate):
             m.d.sync += [held.b.eq(taken), held.amount.eq(amount), held.left.eq(taken[-1])]
-        if not self._requant:
-            return
-        significand, scale = unpack_scale(taken)
         with m.If(self.take.multiplier | self.take.immediate):
-            with m.If(self.operation.float):
-                m.d.sync += [held.multiplier.eq(significand), held.scale.eq(scale)]
-            with m.Else():
-                m.d.sync += held.multiplier.eq(taken)
+            m.d.sync += held.factor.eq(taken)
+        if not self._requant:
+            m.d.sync += held.multiplier.eq(held.factor)
+            return
+        significand, scale = unpack_scale(held.factor)
+        m.d.sync += [
+            held.multiplier.eq(Mux(self.operation.float, significand, held.factor)),
+            held.scale.eq(scale),
+        ]
         shifts = REQ_SHIFTS(taken)
         with m.If(self.take.shifts):
             m.d.sync += [
                 held.bounds.eq(shifts),
-                held.right.eq(shifts.right),
+                held.next_right.eq(shifts.right),
                 held.amount.eq(ACC_LANE_BITS - shifts.left),
                 held.left.eq(1),
             ]
         with m.If(self.take.amount):
-            m.d.sync += held.right.eq(Mux(held.left, 0, held.amount))
+            m.d.sync += held.next_right.eq(Mux(held.left, 0, held.amount))
         with m.If(self.take.immediate):
-            m.d.sync += held.right.eq(0)
+            m.d.sync += held.next_right.eq(0)
+        bounds = held.bounds
+        m.d.sync += [
+            held.right.eq(held.next_right),
+            held.limits.eq(
+                clamp_limits(self.operation.zero_point, bounds.clamp_min, bounds.clamp_max)
+            ),
+        ]
 
     def _begin(self, m: Module, a: Value, held: _Held, first: Value) -> None:
         """Stage 0: MIN, MAX, ADD and SHR whole; RSR to the left; what REQ multiplies."""
@@ -194,30 +218,37 @@ class AluLane(wiring.Component):
                 )
             )
 
-    def _multiply(self, m: Module, first: Value, held: _Held, product: Value, flip: Value) -> None:
-        """Stage 1: the product, in mode *float* of the rounded number."""
-        operation = self.operation
-        x = Signal(signed(ACC_LANE_BITS))
-        rounded, wrapped = round_significand(m, first, operation.float)
-        m.d.comb += x.eq(rounded)
+    def _round(self, m: Module, first: Value, x: Value, wrapped: Value) -> None:
+        """Stage 1: in mode *float* the number as a float32 holds it."""
+        rounded, past_most = round_significand(m, first, self.operation.float)
         with m.If(self.stage[1]):
+            m.d.sync += [x.eq(rounded), wrapped.eq(past_most)]
+
+    def _multiply(
+        self, m: Module, x: Value, wrapped: Value, held: _Held, product: Value, flip: Value
+    ) -> None:
+        """Stage 2: the product, or the number itself."""
+        operation = self.operation
+        with m.If(self.stage[2]):
             m.d.sync += flip.eq(wrapped)
             with m.If(operation.mul | operation.rdhm | operation.req):
                 m.d.sync += product.eq(x * held.multiplier)
             with m.Else():
-                m.d.sync += product.eq(first)
+                m.d.sync += product.eq(x)
 
     def _scale(self, m: Module, product: Value, flip: Value, held: _Held, halves: Value) -> None:
-        """Stage 2: halves of a number, yet to be shifted right and rounded up; or `FIXED`.
+        """Stage 3: halves of a number, yet to be shifted right and rounded up; or `FIXED`.
 
         RDHM, REQ: the product over 2^30. In mode *double* the sum is rounded as RDHM does, and less
         one if it is negative and to be shifted, so that ties go away from zero; as RSR's is. The
-        bit below the halves is the carry of that and goes. What mode *float* needs is in `requant`.
+        bit below the halves is the carry of that and goes. The shift's larger part is done here.
+        What mode *float* needs is in `requant`.
         """
         operation = self.operation
         twice = Signal(signed(ACC_LANE_BITS + 2))
         high = Signal(signed(ACC_LANE_BITS + 2))
-        total = Signal(signed(FIXED.size))
+        total = Signal(signed(_HALVES))
+        unshifted = Signal(signed(_HALVES))
         fixed = Signal(FIXED.size)
         doubled = operation.rdhm | operation.double
         down = (held.right != 0) & product[-1]
@@ -233,33 +264,35 @@ class AluLane(wiring.Component):
             fixed.eq(fix_product(m, product, held.scale, flip)),
         ]
         saturated = ~high[-1] & high[-2]  # only (-2^31)^2 gets there
-        even = Mux(
-            saturated, Const((1 << ACC_LANE_BITS) - 2, FIXED.size), Cat(Const(0, 1), total[1:])
-        )
-        with m.If(self.stage[2]):
+        even = Mux(saturated, Const((1 << ACC_LANE_BITS) - 2, _HALVES), Cat(Const(0, 1), total[1:]))
+        coarse = Cat(Const(0, _FINE_BITS), held.right[_FINE_BITS:])
+        m.d.comb += unshifted.eq(Mux(doubled, even, total[:]))
+        with m.If(self.stage[3]):
             with m.If(operation.float):
                 m.d.sync += halves.eq(fixed)
             with m.Else():
-                m.d.sync += halves.eq(Mux(doubled, even, total[:]))
+                m.d.sync += halves.eq(unshifted >> coarse)
 
     def _finish(self, m: Module, halves: Value, held: _Held) -> None:
-        """Stage 3: shift, round up, and for REQ add the zero point and clamp."""
+        """Stage 4: the rest of the shift, round up, and for REQ add the zero point and clamp."""
         operation = self.operation
         shifted = Signal(signed(_HALVES))
         rounded = Signal(signed(_HALVES))
-        scaled = Signal(signed(_HALVES))
         m.d.comb += [
-            shifted.eq(halves[:_HALVES].as_signed() >> held.right),
+            shifted.eq(halves[:_HALVES].as_signed() >> held.right[:_FINE_BITS]),
             rounded.eq((shifted + 1) >> 1),
-            scaled.eq(
-                Mux(operation.float, round_fixed(m, halves[: FIXED.size]).as_signed(), shifted)
-            ),
         ]
-        bounds = held.bounds
+        fixed = FIXED(halves[: FIXED.size])
+        low_bits, beyond = halves_in_reach(shifted)
         clamped = clamp_halves(
-            m, scaled, operation.zero_point, bounds.clamp_min, bounds.clamp_max
-        )  # fmt: skip
-        with m.If(self.stage[3]):
+            m,
+            Mux(operation.float, round_fixed(m, fixed.as_value()), low_bits),
+            Mux(operation.float, fixed.beyond, beyond),
+            Mux(operation.float, fixed.z[-1] ^ fixed.negate, shifted[-1]),
+            operation.zero_point,
+            held.limits.as_value(),
+        )
+        with m.If(self.stage[4]):
             m.d.sync += self.result.eq(Mux(operation.req, clamped, rounded))
 
 

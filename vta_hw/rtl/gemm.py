@@ -133,7 +133,7 @@ class Gemm(wiring.Component):
         for stage, (before, after) in enumerate(zip(results, results[1:], strict=False), _ADD + 1):
             with m.If(steps[stage].valid):
                 m.d.sync += after.eq(before)
-        m.d.comb += self.acc.write_data.eq(results[-1])
+        m.d.comb += self.acc.write_data.eq(results[-2])
 
     def _forward(self, m: Module, steps: list[data.View]) -> Value:
         """Which of the last micro-ops added to the element that is asked for: bit 0, the last."""

@@ -29,6 +29,14 @@ _TINY = _UNIT - 56  # below this exponent field, abs(z) <= 2^(31 + 24 - 57): it 
 _FINE_END = _UNIT - 31  # from here on the product is shifted left first
 _HUGE = _UNIT - 14  # from here on abs(z) is 2^(23 - 14) at least, if it is not 0
 
+_LEAST = FRACTION - 2  # the bit of z with the weight 1/4
+_SMEARED = 4  # Before its register, the magnitude is smeared over distances below this one.
+
+LIMITS = data.StructLayout(
+    {"low": signed(HALF_BITS), "high": signed(HALF_BITS), "least": signed(8), "most": signed(8)}
+)
+"""A clamp, made for comparing early: halves below `low` become `least`, from `high` on `most`."""
+
 SCALE = data.StructLayout(
     {
         "shift": 5,  # right, to the fixed-point form
@@ -39,8 +47,18 @@ SCALE = data.StructLayout(
 )
 """How a product with a float32's significand becomes z."""
 
-FIXED = data.StructLayout({"z": signed(WHOLE + FRACTION), "negate": 1, "sticky": 1})
-"""z rounded down, whether it is to be negated, whether it was not exact."""
+FIXED = data.StructLayout(
+    {
+        "z": signed(WHOLE + FRACTION),
+        "negate": 1,
+        "sticky": 1,
+        "beyond": 1,
+        "smeared": HALF_BITS,
+    }
+)
+"""z rounded down, whether it is to be negated, whether it was not exact, whether it has more bits
+(then its sign alone counts); and what rounding begins with: how long its magnitude is.
+"""
 
 
 def unpack_scale(word: Value) -> tuple[Value, Value]:
@@ -84,7 +102,7 @@ def round_significand(m: Module, x: Value, enable: Value) -> tuple[Value, Value]
 def fix_product(m: Module, product: Value, scale: Value, flip: Value) -> Value:
     """`FIXED` of a signed 64-bit product; `flip` negates it besides the scale's sign.
 
-    The product has at most 57 bits. What does not fit becomes the end of the range.
+    The product has at most 57 bits.
     """
     how = SCALE(scale)
     aligned = Signal(signed(64))
@@ -106,31 +124,36 @@ def fix_product(m: Module, product: Value, scale: Value, flip: Value) -> Value:
             )
         ),
     ]  # fmt: skip
-    z = Mux(beyond, Cat(all_equal(~sign, bits - 1), sign), shifted[:bits])
-    return Cat(z, how.negative ^ flip, sticky)
+    # Rounding down made a negative z its complement, whose highest bit differs only for exact
+    # powers of two. The bits that can be highest in abs(z) go from 1/4 to 2^8.
+    magnitude = shifted[_LEAST : _LEAST + HALF_BITS] ^ all_equal(sign, HALF_BITS)
+    return Cat(
+        shifted[: bits - 1],
+        sign,
+        how.negative ^ flip,
+        sticky,
+        beyond,
+        _smear(magnitude, up_to=_SMEARED),
+    )
 
 
 def round_fixed(m: Module, fixed: Value) -> Value:
     """Halves (signed, `HALF_BITS`) that, plus one half and rounded down, give what REQ adds to.
 
-    That is z rounded as the head of this file says, negated where it is to be.
+    That is z rounded as the head of this file says, negated where it is to be. Without a meaning
+    if z is `beyond`.
     """
     number = FIXED(fixed)
     z = number.z
     half = z[FRACTION - 1]
     below = Signal(FRACTION - 1)  # the fraction's bits below that of one half
-    # The bits that can be highest in abs(z), from 1/4 to 2^8; rounding down made a negative z its
-    # complement, whose highest bit differs only for exact powers of two.
-    magnitude = Signal(HALF_BITS)
     smeared = Signal(HALF_BITS)
     compared = Signal(HALF_BITS)
     tie = Signal()
-    least = FRACTION - 2
     m.d.comb += [
         below.eq(z[: FRACTION - 1]),
-        magnitude.eq(z[least : least + HALF_BITS] ^ all_equal(z[-1], HALF_BITS)),
-        smeared.eq(_smear(magnitude)),
-        # Half a unit of the 24th bit is bit c of `below` where bit c of `magnitude` is highest:
+        smeared.eq(_smear(number.smeared, first=_SMEARED)),
+        # Half a unit of the 24th bit is bit c of `below` where bit c of the magnitude is highest:
         # from c on the bits of a z nearer than that to one half are all 1 below it, all 0 above.
         compared.eq(~(smeared >> 1)),
         tie.eq(
@@ -144,28 +167,40 @@ def round_fixed(m: Module, fixed: Value) -> Value:
     return Cat(up, whole) ^ all_equal(number.negate, HALF_BITS)
 
 
-def clamp_halves(m: Module, halves: Value, zero_point: Value, least: Value, most: Value) -> Value:
+def halves_in_reach(halves: Value) -> tuple[Value, Value]:
+    """The low `HALF_BITS` of a longer signed number of halves, and whether it has more."""
+    return halves[:HALF_BITS], ~_same(halves[HALF_BITS - 1 :])
+
+
+def clamp_limits(zero_point: Value, least: Value, most: Value) -> Value:
+    """`LIMITS` for the bounds of a clamp, all of them signed and of 8 bits."""
+    offset = Cat(Const(1, 1), zero_point).as_signed()
+    return Cat(
+        (2 * least - offset)[:HALF_BITS],
+        (2 * most + 2 - offset)[:HALF_BITS],
+        Mux(most < least, most, least)[:8],
+        most[:8],
+    )
+
+
+def clamp_halves(
+    m: Module, halves: Value, beyond: Value, negative: Value, zero_point: Value, limits: Value
+) -> Value:
     """(halves + 1) / 2 rounded down, plus the zero point, clamped: signed, 8 bits.
 
-    `halves` is signed and of any width: beyond `HALF_BITS` its sign decides, as in any clamp to
-    8 bits. Where the bounds are crossed, `most` does.
+    `halves` are signed, of `HALF_BITS`; if the number is `beyond` that, it is `negative` or not,
+    which in a clamp to 8 bits is all that counts. Where the bounds are crossed, the upper one does.
     """
-    sign = halves[-1]
-    near = Signal(signed(HALF_BITS))
+    number = halves.as_signed()
+    limit = LIMITS(limits)
     total = Signal(signed(HALF_BITS + 1))
-    raised = Signal(signed(HALF_BITS))
+    low, high = Signal(), Signal()
     m.d.comb += [
-        near.eq(
-            Mux(
-                _same(halves[HALF_BITS - 1 :]),
-                halves[:HALF_BITS],
-                Cat(all_equal(~sign, HALF_BITS - 1), sign),
-            )
-        ),
-        total.eq(near + Cat(Const(1, 1), zero_point).as_signed()),
-        raised.eq(Mux((total >> 1) < least, least, total >> 1)),
+        total.eq(number + Cat(Const(1, 1), zero_point).as_signed()),
+        low.eq(Mux(beyond, negative, number < limit.low)),
+        high.eq(Mux(beyond, ~negative, number >= limit.high)),
     ]
-    return Mux(raised > most, most, raised)[:8].as_signed()
+    return Mux(low, limit.least, Mux(high, limit.most, total[1:9].as_signed()))
 
 
 def all_equal(bit: Value, width: int) -> Value:
@@ -176,10 +211,13 @@ def all_equal(bit: Value, width: int) -> Value:
     return Mux(bit, Const((1 << width) - 1, width), Const(0, width))
 
 
-def _smear(bits: Value) -> Value:
-    """Every bit that is high or has a high one above it."""
-    distance = 1
-    while distance < len(bits):
+def _smear(bits: Value, *, first: int = 1, up_to: int | None = None) -> Value:
+    """Every bit that is high or has a high one above it.
+
+    Distances double from step to step; those from `first` on and below `up_to` are done.
+    """
+    distance = first
+    while distance < (len(bits) if up_to is None else up_to):
         bits = bits | bits >> distance
         distance *= 2
     return bits

@@ -213,9 +213,10 @@ class AccSlot(Signature):
     """A unit's access to ACC (rule G2), seen from the unit.
 
     In a cycle with `valid`, a slot for `index` is asked for; `grant` answers in the same cycle.
-    After a grant in n, `read_data` is acc[index] in n + ACC_READ_DELAY + 1, with all that was
-    granted for writing up to n - ACC_HAZARD in place. If `write` was high in n, `write_data` is
-    written in n + ACC_WRITE_DELAY.
+    After a grant in n, acc[index] with all that was granted for writing up to n - ACC_HAZARD is for
+    the ALU in n + ACC_READ_DELAY: its own `write_data` of that cycle if `fresh`, else `read_data`.
+    GEMM has it one cycle later as `read_data`. If `write` was high in n, it is written in
+    n + ACC_WRITE_DELAY; `write_data` is the ALU's of that cycle, GEMM's of the one before.
     """
 
     def __init__(self, config: VtaConfig) -> None:
@@ -227,6 +228,7 @@ class AccSlot(Signature):
                 "write": Out(1),
                 "grant": In(1),
                 "read_data": In(width),
+                "fresh": In(1),
                 "write_data": Out(width),
             }
         )
