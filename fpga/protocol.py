@@ -52,7 +52,6 @@ CRC_BYTES = 4
 
 BLOCK_BYTES = 1024
 """Most bytes of memory in one request or answer."""
-REGISTER_BYTES = 4
 REGISTER_SPACE_BYTES = 1 << ADDRESS_BITS
 
 RUN_LIMIT_BITS = 24

@@ -6,11 +6,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fpga.driver.transport import REGISTER_BYTES, Transport
+from fpga.driver.transport import Transport
 from runtime.device import DeviceError
 from vta_hw.spec import registers
 from vta_hw.spec.config import VtaConfig, named_configs
-from vta_hw.spec.registers import CORE_ID, COUNTERS, Register
+from vta_hw.spec.registers import CORE_ID, COUNTERS, REGISTER_BYTES, Register
 
 _LAUNCH = 1 << registers.CONTROL_LAUNCH
 _OK = 1 << registers.CONTROL_OK

@@ -28,10 +28,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fpga.driver.transport import REGISTER_BYTES, Identity, Transport
+from fpga.driver.transport import Identity, Transport
 from runtime.device import DeviceError
 from vta_hw.spec import registers
-from vta_hw.spec.registers import READ_ONLY, Register
+from vta_hw.spec.registers import READ_ONLY, REGISTER_BYTES, Register
 
 BOARD = "mmio"
 _WINDOW_BYTES = 1 << registers.ADDRESS_BITS

@@ -11,8 +11,6 @@ from fpga.driver.link_session import LinkCounts, LinkSession, NoAnswer
 from fpga.driver.serial_port import Line, SerialPort
 from fpga.driver.transport import Identity, Transport
 from fpga.protocol import (
-    DEFAULT_RUN_LIMIT_MS,
-    REGISTER_BYTES,
     RUN_LIMIT_BITS,
     VERSION,
     Answer,
@@ -24,8 +22,11 @@ from fpga.protocol import (
     Status,
 )
 from vta_hw.spec.errors import DeviceError
+from vta_hw.spec.registers import REGISTER_BYTES
 
 BAUD = 3_000_000
+RUN_LIMIT_MS = 120_000
+"""Longer than a driver waits for a run: the board looks after itself when the host is gone."""
 _GREETING_RETRIES = 2
 
 T = TypeVar("T")
@@ -64,7 +65,7 @@ class SerialLink(Transport):
         expected_board: str | None = None,
         timeout_s: float = 0.5,
         retries: int = 8,
-        run_limit_ms: int = DEFAULT_RUN_LIMIT_MS,
+        run_limit_ms: int = RUN_LIMIT_MS,
         progress: Progress | None = None,
     ) -> None:
         if not 0 <= run_limit_ms < 1 << RUN_LIMIT_BITS:
@@ -113,6 +114,28 @@ class SerialLink(Transport):
         answer = self._ask(request, f"register {offset:#x}")
         self._expect(answer, REGISTER_BYTES)
         return int.from_bytes(answer.data, "little")
+
+    def read_registers(self, offset: int, count: int) -> list[int]:
+        """See `Transport`; all of them are under way at once."""
+        values = [0] * count
+        failure = Status.OK
+
+        def done(place: int, answer: Answer) -> bool:
+            nonlocal failure
+            if answer.status is not Status.OK:
+                failure = failure or answer.status
+                return False
+            self._expect(answer, REGISTER_BYTES)
+            values[place] = int.from_bytes(answer.data, "little")
+            return True
+
+        offsets = (offset + REGISTER_BYTES * i for i in range(count))
+        self._session.ask_all(
+            (Request(0, Op.READ_REGISTER, at, REGISTER_BYTES) for at in offsets), done
+        )
+        if failure is not Status.OK:
+            raise self._refused(failure, f"registers from {offset:#x} on")
+        return values
 
     def write_register(self, offset: int, value: int) -> None:
         """See `Transport`. It is written once, however often it has to be sent."""

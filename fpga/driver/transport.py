@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-REGISTER_BYTES = 4
-"""Distance of registers that follow each other."""
+from vta_hw.spec.registers import REGISTER_BYTES
 
 
 @dataclass(frozen=True)

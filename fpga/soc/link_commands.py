@@ -20,7 +20,6 @@ from fpga.protocol import (
     HEADER_BYTES,
     ONCE,
     RECORD_BYTES,
-    REGISTER_BYTES,
     REGISTER_SPACE_BYTES,
     REQUEST_FIELDS,
     RUN_LIMIT_BITS,
@@ -36,6 +35,7 @@ from vta_hw.rtl.control_port import AxiLite
 from vta_hw.rtl.read_channel import AxiRead
 from vta_hw.rtl.write_channel import AxiWrite
 from vta_hw.spec.config import VtaConfig
+from vta_hw.spec.registers import REGISTER_BYTES
 
 COUNTERS = data.StructLayout(dict.fromkeys(STATISTICS, COUNTER_BITS))
 

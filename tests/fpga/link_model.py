@@ -24,7 +24,6 @@ from fpga.protocol import (
     HEADER_BYTES,
     MAGIC,
     ONCE,
-    REGISTER_BYTES,
     REGISTER_SPACE_BYTES,
     RUN_LIMIT_BITS,
     VERSION,
@@ -37,7 +36,7 @@ from fpga.protocol import (
     Status,
     frame,
 )
-from vta_hw.spec.registers import READ_ONLY, Register
+from vta_hw.spec.registers import READ_ONLY, REGISTER_BYTES, Register
 
 GREETING = Greeting(MAGIC, VERSION, BLOCK_BYTES, 8176, 1 << 16, 64_000_000, "ulx3s")
 LAUNCH = (int(Register.CONTROL), 1)

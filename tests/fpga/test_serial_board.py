@@ -13,7 +13,7 @@ import pytest
 from fpga.driver.device import BoardDevice
 from fpga.driver.selftest import check_board, is_good
 from fpga.driver.serial_link import SerialLink
-from fpga.protocol import REGISTER_BYTES, Op, Request, Status
+from fpga.protocol import Op, Request, Status
 from runtime.device import DeviceError
 from runtime.executor import Executor
 from tests.fpga.fake_board import FakeBoard
@@ -21,6 +21,7 @@ from tests.fpga.link_model import GREETING, DeviceModel, ModelLine, Noise, clean
 from tests.runtime import networks
 from vta.cli import main
 from vta_hw.spec.config import VtaConfig
+from vta_hw.spec.registers import REGISTER_BYTES
 
 pytest.importorskip("serial", reason="needs the extra 'fpga'")
 

@@ -193,7 +193,10 @@ COUNTERS = _names()
 """Names of the 64-bit counters, in the order of their addresses."""
 
 COUNTER_BASE = 0x80
-COUNTER_BYTES = 8
+REGISTER_BYTES = 4
+"""Bytes of a register, and distance of one from the next."""
+
+COUNTER_BYTES = 2 * REGISTER_BYTES
 COUNTER_BITS = 64
 
 
