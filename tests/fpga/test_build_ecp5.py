@@ -21,7 +21,7 @@ from tests.fpga.fake_tools import FakeTools
 from tests.models import REPO
 
 REPORT: dict[str, Any] = json.loads((REPO / "tests/fpga/reports/nextpnr.json").read_text())
-DESIGN = Design("top", lambda: "module top", ("source",), "pins", 50_000_000, LFE5U_85F)
+EXAMPLE = Design("top", lambda: "module top", ("source",), "pins", 50_000_000, LFE5U_85F)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTools:
     return made
 
 
-def build(folder: Path, *seeds: int, design: Design = DESIGN) -> tuple[Built, list[str]]:
+def build(folder: Path, *seeds: int, design: Design = EXAMPLE) -> tuple[Built, list[str]]:
     told: list[str] = []
     built = ecp5.build(
         design, BuildFolder(folder / "out"), ecp5.find_tools(), seeds or (1,), told.append
@@ -77,11 +77,11 @@ def test_among_equal_seeds_the_first_is_kept(fakes: FakeTools, tmp_path: Path):
 @pytest.mark.parametrize(
     ("design", "calls"),
     [
-        (replace(DESIGN, constraints="other pins"), ["nextpnr-ecp5"]),
-        (replace(DESIGN, clock_hz=60_000_000), ["nextpnr-ecp5"]),
-        (replace(DESIGN, sources=("changed",)), []),
+        (replace(EXAMPLE, constraints="other pins"), ["nextpnr-ecp5"]),
+        (replace(EXAMPLE, clock_hz=60_000_000), ["nextpnr-ecp5"]),
+        (replace(EXAMPLE, sources=("changed",)), []),
         (
-            replace(DESIGN, verilog=lambda: "module new", sources=("new",)),
+            replace(EXAMPLE, verilog=lambda: "module new", sources=("new",)),
             ["yosys", "nextpnr-ecp5"],
         ),
     ],
