@@ -84,13 +84,6 @@ class Report:
         }
 
 
-def usual_config(board: str) -> str:
-    """The named config of a board; an error if it is none of `BOARDS`."""
-    if board not in BOARDS:
-        raise BuildError(f"no board {board!r} can be built for; known are {', '.join(BOARDS)}")
-    return ulx3s.CONFIG
-
-
 def build(
     board: str,
     config: VtaConfig,
@@ -108,7 +101,8 @@ def build(
     error, and so is a figure that does not keep the board's budget for this config, if it has one;
     the report is written all the same. `new_budget` writes that budget anew instead.
     """
-    usual_config(board)
+    if board not in BOARDS:
+        raise BuildError(f"no board {board!r} can be built for; known are {', '.join(BOARDS)}")
     if seeds < 1 or seed < 0:
         raise BuildError(f"{seeds} seeds from {seed} on is no choice; give 1 or more from 0 on")
     named = config.hash == _named_hash(config.name)

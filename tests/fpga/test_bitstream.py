@@ -107,7 +107,8 @@ def test_a_budget(fakes: FakeTools, tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--board", "icestick"], "no board 'icestick' can be built for; known are ulx3s"),
+        (["--board", "icestick"], "unknown board 'icestick'; known are ulx3s, pynq-z1, pynq-z2"),
+        (["--board", "pynq-z1", "--seeds", "2"], "pynq-z1 gets a project for Vivado, which places"),
         (
             ["--board", "ulx3s", "--config", "pynq"],
             "config 'pynq' needs 256 DSP and LFE5U-85F-6BG381C has 156; choose smaller buffers",
@@ -138,6 +139,19 @@ def test_a_folder_that_cannot_be_written(
     (tmp_path / "file").write_text("")
     assert vta("--board", "ulx3s", "-o", tmp_path / "file" / "out") == 2
     assert "cannot be written: Not a directory; name another one" in capsys.readouterr().err
+
+
+def test_a_board_with_a_zynq_gets_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: list[Any] = []
+
+    def export(board: Any, config: VtaConfig, folder: Path, *, clock_mhz: int | None) -> list[Path]:
+        asked.append((board.name, config.name, clock_mhz))
+        return [folder / "README.md"]
+
+    monkeypatch.setattr("fpga.boards.zynq_project.export", export)
+    monkeypatch.setattr("fpga.boards.zynq_check.check", lambda folder: [])
+    assert vta("--board", "pynq-z2", "-o", tmp_path / "out", "--clock-mhz", "75") == 0
+    assert asked == [("pynq-z2", "pynq", 75)]
 
 
 def test_what_every_core_needs():

@@ -38,15 +38,31 @@ def bitstream_command(
     """Build the bitstream of a board with open tools, and say what it takes of the FPGA.
 
     Steps whose inputs have not changed are taken over from the folder, so that an interrupted build
-    goes on where it stopped. Without `--config` the core is the board's usual one.
+    goes on where it stopped. Without `--config` the core is the board's usual one. Boards with a
+    Zynq get a project for Vivado.
     """
     import datetime
 
-    from fpga.build import bitstream, tables
+    from fpga.build import bitstream, tables, targets
     from vta import api
 
-    name = bitstream.usual_config(board)
+    name = targets.usual_config(board)
     chosen = api.config(name if config is None else config, settings or ())
+    clock_hz = None if clock_mhz is None else round(clock_mhz * _HZ_PER_MHZ)
+    if targets.needs_vivado(board):
+        if (seed, seeds, new_budget, write) != (1, 1, False, None):
+            raise api.UsageError(
+                f"{board} gets a project for Vivado, which places and routes; leave out --seed, "
+                f"--seeds, --new-budget and --write"
+            )
+        with show.progress(f"writing the project for {board}"):
+            project = targets.export_project(board, chosen, output, clock_hz=clock_hz)
+        for text in project.findings:
+            show.write(f"note: {text}")
+        show.write(f"wrote {len(project.files)} files to {output}; {output / 'README.md'} goes on")
+        if as_json:
+            show.write_json(project.to_dict())
+        return
     with show.changing_progress(f"building for {board}") as tell:
         report = bitstream.build(
             board,
@@ -54,7 +70,7 @@ def bitstream_command(
             output,
             seed=seed,
             seeds=seeds,
-            clock_hz=None if clock_mhz is None else round(clock_mhz * _HZ_PER_MHZ),
+            clock_hz=clock_hz,
             new_budget=new_budget,
             tell=tell,
         )

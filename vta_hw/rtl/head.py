@@ -86,6 +86,7 @@ class Head(wiring.Component):
     def __init__(self, config: VtaConfig, stage: Stage) -> None:
         self._config = config
         self._stage = stage
+        self._instruction = Signal(INSTRUCTION)
         jobs = job_layouts(config, stage)
         super().__init__(
             {
@@ -101,8 +102,13 @@ class Head(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """The queue keeps the word until it issues, so that only what is computed is registered."""
+        """The queue keeps the word until it issues; here it is decoded from a register.
+
+        The queue's block RAM is slow, and whether it issues depends on what is decoded. Both the
+        register and what is decoded of it are up to date long before STEPS cycles have passed.
+        """
         m = Module()
+        m.d.sync += self._instruction.eq(self.instruction)
         done = Signal(STEPS)
         m.d.sync += done.eq(Cat(self.valid, done[:-1]) & (~self.issue).replicate(STEPS))
         m.submodules.transfer = transfer = Transfer(self._config, self._stage)
@@ -111,7 +117,7 @@ class Head(wiring.Component):
             transfer.word.eq(self.instruction.word),
             transfer.step.eq(Cat(self.valid, done[:-1]) & ~done),
             transfer.dram_limit.eq(self.dram_limit),
-            self.info.index.eq(self.instruction.index),
+            self.info.index.eq(self._instruction.index),
         ]
         for name in base_ports(self._stage):
             m.d.comb += getattr(transfer, name).eq(getattr(self, name))
@@ -123,7 +129,7 @@ class Head(wiring.Component):
         return m
 
     def _fields(self, form: type[isa.Instruction]) -> data.View:
-        return instruction_fields(form, self._config)(self.instruction.word)
+        return instruction_fields(form, self._config)(self._instruction.word)
 
     def _connect_tokens(self, m: Module) -> None:
         fields = self._fields(isa.Finish)
@@ -142,7 +148,7 @@ class Head(wiring.Component):
         if self._stage is Stage.STORE:
             m.d.comb += [self.info.unit.eq(1), self.job_store.eq(transfer.job)]
             return
-        m.d.comb += self.info.unit.eq(Cat(memory == MemType.INP, memory == MemType.WGT))
+        m.d.sync += self.info.unit.eq(Cat(memory == MemType.INP, memory == MemType.WGT))
         for unit in STAGE_UNITS[self._stage]:
             m.d.comb += getattr(self, f"job_{unit}").eq(transfer.job)
 
@@ -153,25 +159,32 @@ class Head(wiring.Component):
             opcode == code for code in (Opcode.LOAD, Opcode.GEMM, Opcode.ALU)
         )
         is_uop = load.memory_type == MemType.UOP
+        m.d.sync += self.info.unit.eq(
+            Cat(is_gemm, is_alu, is_load & is_uop, is_load & ~is_uop)
+        )  # fmt: skip
         m.d.comb += [
-            self.info.unit.eq(Cat(is_gemm, is_alu, is_load & is_uop, is_load & ~is_uop)),
             self.info.finish.eq(opcode == Opcode.FINISH),
             self.info.reset.eq(gemm.reset),
             self.info.memory.eq(load.memory_type),
         ]
         if self._config.has("overlap"):
-            m.d.comb += self.info.overlap.eq(
+            m.d.sync += self.info.overlap.eq(
                 (is_load & load.overlap) | (is_gemm & gemm.overlap) | (is_alu & alu.overlap)
             )
         # Not in branches: Yosys writes every part of a signal that has a branch as a process of its
         # own, and simulators never run one that only assigns a constant.
-        bad_operation = is_alu & self._bad_operation(alu)
+        bad_operation, loads, computes = Signal(), Signal(), Signal()
+        m.d.sync += [
+            bad_operation.eq(is_alu & self._bad_operation(alu)),
+            loads.eq(is_load),
+            computes.eq(is_gemm | (is_alu & ~self._bad_operation(alu))),
+        ]
         m.d.comb += [
-            self.info.work.eq((is_load & transfer.work) | is_gemm | (is_alu & ~bad_operation)),
+            self.info.work.eq((loads & transfer.work) | computes),
             self.info.bad.eq(
-                Mux(is_load, transfer.bad, Mux(bad_operation, FaultClass.BAD_ALU_OPCODE, 0))
+                Mux(loads, transfer.bad, Mux(bad_operation, FaultClass.BAD_ALU_OPCODE, 0))
             ),
-            self.info.elements.eq(Mux(is_load, transfer.elements, 0)),
+            self.info.elements.eq(Mux(loads, transfer.elements, 0)),
         ]
         for job, fields in ((self.job_gemm, gemm), (self.job_alu, alu)):
             m.d.comb += [job[name].eq(fields[name]) for name, _ in job.shape()]
