@@ -11,18 +11,30 @@ from amaranth.lib.wiring import In, Out
 
 from fpga.boards import ulx3s
 from fpga.driver.serial_link import BAUD
-from fpga.soc.pll import Pll
+from fpga.soc.pll import Pll, plan
 from fpga.soc.top import LAMPS, Soc
 from vta_hw.spec.config import VtaConfig
-from vta_hw.spec.sdram import ULX3S_SDRAM
+from vta_hw.spec.sdram import ULX3S_SDRAM, SdramTiming
 
 SDRAM_PHASE_DEGREES = 180
 """How much later the chip's clock is than that of everything else: half a cycle, so that what goes
 to the chip and what comes from it is steady when it is taken."""
 
+_INPUTS = (ulx3s.CLOCK_PORT, "ftdi_txd")
+_OUTPUTS = ("ftdi_rxd", "led", "wifi_gpio0", *ulx3s.SDRAM_OUTPUTS)
+_DATA = "sdram_d"
+PORTS = (*_INPUTS, *_OUTPUTS, _DATA)
+"""Names of all ports of the top level."""
+
+
+def refuse_clock(clock_hz: int) -> None:
+    """Raise for a clock that cannot be made, or that the memory cannot take."""
+    plan(ulx3s.CLOCK_HZ, clock_hz, SDRAM_PHASE_DEGREES)
+    SdramTiming.of(ULX3S_SDRAM, clock_hz)
+
 
 class Ulx3sTop(wiring.Component):
-    """All of it. Its ports are those of `ulx3s.PINS` that it uses, and no others.
+    """All of it. Its ports are `PORTS`, those of `ulx3s.PINS` that it uses.
 
     Parameters
     ----------
@@ -36,21 +48,14 @@ class Ulx3sTop(wiring.Component):
         self._pll = Pll(ulx3s.CLOCK_HZ, clock_hz, SDRAM_PHASE_DEGREES)
         self._soc = Soc(config, ULX3S_SDRAM, clock_hz=clock_hz, baud=BAUD, board=ulx3s.NAME)
         widths = ulx3s.port_widths()
-        # Everything but the memory's data pins, which go both ways.
-        self.data_port = IOPort(widths["sdram_d"], name="sdram_d")
-        inputs = (ulx3s.CLOCK_PORT, "ftdi_txd")
-        outputs = ("ftdi_rxd", "led", "wifi_gpio0", *ulx3s.SDRAM_OUTPUTS)
+        # The memory's data pins go both ways.
+        self.data_port = IOPort(widths[_DATA], name=_DATA)
         super().__init__(
             {
-                **{name: In(widths[name]) for name in inputs},
-                **{name: Out(widths[name]) for name in outputs},
+                **{name: In(widths[name]) for name in _INPUTS},
+                **{name: Out(widths[name]) for name in _OUTPUTS},
             }
         )
-
-    @property
-    def ports(self) -> tuple[str, ...]:
-        """Names of all ports."""
-        return (*self.signature.members, self.data_port.name)
 
     def elaborate(self, platform: Any) -> Module:
         """The clock comes first; until it is steady, all else is in reset."""

@@ -169,19 +169,19 @@ def _named_hash(name: str) -> str | None:
 
 def _design(config: VtaConfig, clock_hz: int) -> Design:
     try:
-        from fpga.boards.ulx3s_top import Ulx3sTop
+        from fpga.boards.ulx3s_top import PORTS, Ulx3sTop, refuse_clock
     except ModuleNotFoundError as error:
         if error.name is None or not error.name.startswith("amaranth"):
             raise
         raise EmissionError(
             "Verilog is made by Amaranth, which is not installed; install the extra 'rtl'"
         ) from error
-    top = Ulx3sTop(config, clock_hz)
+    refuse_clock(clock_hz)
     return Design(
         _TOP,
         lambda: to_verilog(Ulx3sTop(config, clock_hz), _TOP),
         (config.hash, str(clock_hz), *_source_texts()),
-        ulx3s.constraints(top.ports),
+        ulx3s.constraints(PORTS),
         clock_hz,
         ulx3s.PART,
     )
