@@ -20,10 +20,10 @@ SDRAM_PHASE_DEGREES = 90
 """How much later the chip's clock is than that of everything else.
 
 Everything leaves registers inside the FPGA, the clock a net, and is at the pins some 3 to 5 ns
-later. What goes to the chip must be there 1.5 ns before the chip's edge. What comes from it is there
-up to 6 ns after that edge, and needs up to 3 ns more to its registers, before the next edge of the
-system's clock. By these estimates, not measured on a board, both have about 3 ns of reserve at
-50 MHz with a quarter of a cycle; with a half, the second one has none.
+later. What goes to the chip must be there 1.5 ns before the chip's edge. What comes from it is
+there up to 6 ns after that edge, and needs up to 3 ns more to its registers, before the next edge
+of the system's clock. By these estimates, not measured on a board, both have about 3 ns of reserve
+at 50 MHz with a quarter of a cycle; with a half, the second one has none.
 """
 
 _INPUTS = (ulx3s.CLOCK_PORT, "ftdi_txd")

@@ -9,9 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vta_hw.spec.errors import VtaKitError
 
@@ -86,7 +89,7 @@ def run(tool: Tool, arguments: Sequence[str], folder: Path, log: Path) -> None:
     Names of files among `arguments` must be relative to `folder`: in WebAssembly, folders elsewhere
     may be others. Is this process interrupted, the tool is stopped first.
     """
-    with log.open("wb") as stream:
+    with _ending_is_an_exception(), log.open("wb") as stream:
         process = subprocess.Popen(
             [*tool.command, *arguments],
             cwd=folder, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT,
@@ -104,6 +107,23 @@ def run(tool: Tool, arguments: Sequence[str], folder: Path, log: Path) -> None:
             f"{tool.version} failed with status {status}: {complaint(said)}; all that it said is "
             f"in {str(log)!r}"
         )
+
+
+@contextmanager
+def _ending_is_an_exception() -> Iterator[None]:
+    """SIGTERM ends this process as an exception does, so that it stops the tool and tidies up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    former = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -116,6 +120,28 @@ def test_a_failure_says_where_to_read_on_and_can_be_resumed(fakes: FakeTools, tm
     fakes.write()
     build(tmp_path)
     assert fakes.calls() == ["nextpnr-ecp5", "ecppack"]
+
+
+def test_a_build_that_is_ended_stops_its_tool_and_tidies_up(tmp_path: Path):
+    out, pid = tmp_path / "out", tmp_path / "pid"
+    tool = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    program = f"""
+import sys
+from fpga.build.stages import BuildFolder, Stage
+from fpga.build.tools import Tool, run
+tool = Tool("sleep", (sys.executable, "-c", {tool!r}), "sleep 1")
+stage = Stage("s", "s", (), (), ("x",), lambda work, log: run(tool, (), work, log))
+BuildFolder({str(out)!r}).run(stage, print)
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=REPO)
+    while not (pid.exists() and pid.read_text()):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.terminate()
+    assert process.wait(20) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+    assert not (out / ".work").exists()
 
 
 def test_what_does_not_fit_is_refused_before_it_is_placed(fakes: FakeTools, tmp_path: Path):
