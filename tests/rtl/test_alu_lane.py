@@ -38,7 +38,7 @@ class Lanes(wiring.Component):
                 "immediate": In(16),
                 "take": In(TAKE.size),
                 "stage": In(STAGES),
-                "forward": In(FORWARDS),
+                "forward": In(FORWARDS + 1),
                 "result": Out(32 * LANES),
             }
         )
@@ -97,8 +97,7 @@ class Schedule:
         self.reads[self.cycle] = values
         for i in range(STAGES):
             self.stages[self.cycle + i] |= 1 << i
-        if distance:
-            self.forwards[self.cycle] = 1 << distance - 1
+        self.forwards[self.cycle] = 1 << distance
         self.expected[self.cycle + STAGES] = expected
         self.cycle += 1
 

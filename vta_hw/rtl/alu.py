@@ -26,16 +26,19 @@ from vta_hw.spec.isa import REQUANT_OPS, AluOp, Rounding
 _AGES = machine.ACC_HAZARD - 1
 """Grants of so many cycles back have not been written when a slot granted now is read."""
 
+_COPIES = 4
+_ALL = (1 << FORWARDS + 1) - 1
+
 _AT_LANES = machine.ACC_READ_DELAY
 """Cycles from a grant to what it reads."""
 
 _SLOT = data.StructLayout(
-    {"source": machine.REQ_PARAMETERS, "dst": 1, "begins": 1, "forward": FORWARDS}
+    {"source": machine.REQ_PARAMETERS, "dst": 1, "begins": 1, "forward": FORWARDS + 1}
 )
 """A granted slot.
 
 source: bit i: that of acc[src + i]. dst: that of acc[dst]. begins: the first of its job. forward:
-bit i: its element is to be that of the grant of acc[dst] i + 1 cycles before.
+bit 0: its element is read, bit i: it is to be that of the grant of acc[dst] i cycles before.
 """
 
 if _AT_LANES + STAGES != machine.ACC_WRITE_DELAY or _AGES != FORWARDS:
@@ -115,7 +118,7 @@ class Alu(wiring.Component):
             granted.source.eq(Mux(grant & needed, wanted, 0)),
             granted.dst.eq(grant & ~needed),
             granted.begins.eq(grant & micro_op.first & ~read & wanted[0]),
-            granted.forward.eq(Mux(slow, 0, dst_hits & (~dst_hits + 1))),
+            granted.forward.eq(_first_of(Mux(slow, 0, dst_hits))),
             loop.micro_op.ready.eq(granted.dst),
             self.moving.eq(grant),
             self.port.eq(loop.micro_op.valid & ~loop.bad & ~grant),
@@ -180,6 +183,15 @@ class Alu(wiring.Component):
             take.shifts.eq(third),
             take.amount.eq(taken[-1] & operation.rsr),
         ]
+        # What all bits of all lanes need would be far from most of them; a synthesis tool merges
+        # registers that are equal, and takes these for different ones by what a reset does.
+        forwards = [
+            Signal(
+                FORWARDS + 1, name=f"forward_{copy}", init=(copy & 1) * _ALL, reset_less=copy > 1
+            )
+            for copy in range(_COPIES)
+        ]
+        m.d.sync += [copy.eq(line[_AT_LANES - 1].forward) for copy in forwards]
         for i in range(self._config.batch * self._config.block_out):
             lane = AluLane(requant=self._config.has("requant"))
             m.submodules[f"lane_{i}"] = lane
@@ -195,7 +207,7 @@ class Alu(wiring.Component):
                 lane.immediate.eq(immediate),
                 lane.take.eq(take),
                 lane.stage.eq(stage),
-                lane.forward.eq(line[_AT_LANES].forward),
+                lane.forward.eq(forwards[i % _COPIES]),
                 self.acc.write_data.word_select(i, ACC_LANE_BITS).eq(lane.result),
             ]
 
@@ -211,3 +223,8 @@ class Alu(wiring.Component):
             fields[mode.name.lower()] = is_req & (parameters.mode == mode)
         fields["zero_point"] = parameters.zero_point
         return Cat(*(fields[name] for name, _ in OPERATION))
+
+
+def _first_of(hits: Value) -> Value:
+    """One bit: that above the lowest one of `hits`, or bit 0 if there is none."""
+    return Cat(~hits.any(), hits & (~hits + 1))

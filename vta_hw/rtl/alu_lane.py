@@ -87,8 +87,8 @@ class AluLane(wiring.Component):
     take: see `TAKE`. `immediate` clears what RSR and REQ leave behind, so each instruction
         begins with it.
     stage: bit i: a micro-op is in stage i.
-    forward: bit i: in place of `read`, stage 0 takes the result of the micro-op i + 1 cycles
-        before. MIN, MAX, ADD and SHR only.
+    forward: exactly one bit in a cycle with stage[0]. 0: stage 0 takes `read`. i: in its place, the
+        result of the micro-op i cycles before. MIN, MAX, ADD and SHR only.
     result: of the micro-op that was in the last stage in the cycle before; keeps its value.
 
     Why the second operand needs no stages of its own: let g be the cycle in which its slot was
@@ -112,7 +112,7 @@ class AluLane(wiring.Component):
                 "immediate": In(signed(16)),
                 "take": In(TAKE),
                 "stage": In(STAGES),
-                "forward": In(FORWARDS),
+                "forward": In(FORWARDS + 1),
                 "result": Out(ACC_LANE_BITS),
             }
         )
@@ -148,9 +148,9 @@ class AluLane(wiring.Component):
             with m.If(self.stage[4]):
                 m.d.sync += self.result.eq(third)
             passed += [second, third]
-        chosen: Value = self.read[:]
-        for bit, value in reversed(list(zip(self.forward, passed, strict=True))):
-            chosen = Mux(bit, value[:], chosen)
+        chosen: Value = Const(0, ACC_LANE_BITS)
+        for bit, value in zip(self.forward, [self.read, *passed], strict=True):
+            chosen = chosen | (bit.replicate(ACC_LANE_BITS) & value[:])
         m.d.comb += a.eq(chosen)
         return m
 
@@ -196,11 +196,14 @@ class AluLane(wiring.Component):
         """Stage 0: MIN, MAX, ADD and SHR whole; RSR to the left; what REQ multiplies."""
         operation = self.operation
         total = Signal(signed(ACC_LANE_BITS))
+        # REQ's results are not forwarded: what is shifted after the addition is there sooner.
+        biased = Signal(signed(ACC_LANE_BITS))
         low, high = Signal(ACC_LANE_BITS), Signal(ACC_LANE_BITS)
         shifted = Signal(ACC_LANE_BITS)
-        shiftable = Mux(operation.req, total, a) if self._requant else a
+        shiftable = Mux(operation.req, biased, a) if self._requant else a
         m.d.comb += [
             total.eq(a + held.b),
+            biased.eq(self.read + held.b),
             low.eq(Mux(held.left, 0, shiftable[:])),
             high.eq(Mux(held.left, shiftable[:], all_equal(shiftable[-1], ACC_LANE_BITS))),
             shifted.eq(Cat(low, high).as_signed() >> held.amount),
