@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from fpga.boards.ecp5_parts import LFE5U_85F, Ecp5Part
 from vta_hw.spec.errors import VtaKitError
+from vta_hw.spec.sdram import ULX3S_CLOCK_HZ
 
 NAME = "ulx3s"
 CONFIG = "ulx3s"
@@ -15,7 +16,7 @@ PART: Ecp5Part = LFE5U_85F
 
 CLOCK_PORT = "clk_25mhz"
 CLOCK_HZ = 25_000_000
-SYSTEM_HZ = 50_000_000
+SYSTEM_HZ = ULX3S_CLOCK_HZ
 """The clock of core, memory controller and link, which the board's clock is made into."""
 
 _IO_TYPE = "LVCMOS33"

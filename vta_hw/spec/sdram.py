@@ -147,7 +147,7 @@ class SdramTiming:
             rfc=cycles(part.rc_ns),
             wr=part.wr_clocks,
             write_after_read=part.cas_clocks + 2,
-            # One cycle to the pins; the chip's clock is half a cycle behind; one to come in.
+            # One cycle to the pins, within which the chip's clock comes; one to come in.
             read_latency=part.cas_clocks + 1,
             refresh_interval=interval,
             power_up=cycles(part.power_up_us * 1000),
