@@ -96,7 +96,7 @@ def check_read(dut: Any, model: Model, cycle: int, unit: str, delay: int) -> Non
     for access in model.granted[-delay]:
         expected = model.acc[access["index"]]
         if access["who"] == unit and expected is not None:
-            fresh = unit == "alu" and dut.alu__fresh.value
+            fresh = unit == "alu" and int(dut.alu__fresh.value) != 0
             found = int(getattr(dut, f"{unit}__{'write' if fresh else 'read'}_data").value)
             assert found == expected, (cycle, unit, access["index"])
 

@@ -10,6 +10,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In
 
+from vta_hw.rtl.copies import register_copies
 from vta_hw.rtl.memories import parted_memory
 from vta_hw.rtl.signatures import (
     AccLoad,
@@ -300,20 +301,21 @@ class AccMemory(wiring.Component):
         What the ALU writes in that cycle is newer: it knows that itself, GEMM gets it.
         """
         (low, low_overtaken), (high, high_overtaken) = halves
-        found, fresh = {}, {}
+        found, overtaken = {}, {}
         for unit in ("gemm", "alu"):
             found[unit] = Signal(self._element_bits, name=f"{unit}_found")
-            fresh[unit] = Signal(name=f"{unit}_fresh")
-            m.d.sync += [
-                found[unit].eq(Mux(upper[unit], high, low)),
-                fresh[unit].eq(Mux(upper[unit], high_overtaken, low_overtaken)),
-            ]
+            m.d.sync += found[unit].eq(Mux(upper[unit], high, low))
+            overtaken[unit] = Mux(upper[unit], high_overtaken, low_overtaken)
+        gemm_fresh = Signal()
         given = Signal(self._element_bits, name="gemm_given")
-        m.d.sync += given.eq(Mux(fresh["gemm"], self.alu.write_data, found["gemm"]))
+        m.d.sync += [
+            gemm_fresh.eq(overtaken["gemm"]),
+            given.eq(Mux(gemm_fresh, self.alu.write_data, found["gemm"])),
+        ]
         m.d.comb += [
             self.gemm.read_data.eq(given),
             self.alu.read_data.eq(found["alu"]),
-            self.alu.fresh.eq(fresh["alu"]),
+            self.alu.fresh.eq(Cat(register_copies(m, "alu_fresh", overtaken["alu"]))),
         ]
 
     def _out_bank(self, m: Module, place: _Place, write: _Write) -> Value:

@@ -9,6 +9,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from vta_hw.rtl.alu_lane import FORWARDS, OPERATION, STAGES, TAKE, AluLane
+from vta_hw.rtl.copies import COPIES, register_copies
 from vta_hw.rtl.signatures import (
     OPS_BITS,
     REQ_IMMEDIATE,
@@ -25,9 +26,6 @@ from vta_hw.spec.isa import REQUANT_OPS, AluOp, Rounding
 
 _AGES = machine.ACC_HAZARD - 1
 """Grants of so many cycles back have not been written when a slot granted now is read."""
-
-_COPIES = 4
-_ALL = (1 << FORWARDS + 1) - 1
 
 _AT_LANES = machine.ACC_READ_DELAY
 """Cycles from a grant to what it reads."""
@@ -183,15 +181,7 @@ class Alu(wiring.Component):
             take.shifts.eq(third),
             take.amount.eq(taken[-1] & operation.rsr),
         ]
-        # What all bits of all lanes need would be far from most of them; a synthesis tool merges
-        # registers that are equal, and takes these for different ones by what a reset does.
-        forwards = [
-            Signal(
-                FORWARDS + 1, name=f"forward_{copy}", init=(copy & 1) * _ALL, reset_less=copy > 1
-            )
-            for copy in range(_COPIES)
-        ]
-        m.d.sync += [copy.eq(line[_AT_LANES - 1].forward) for copy in forwards]
+        forwards = register_copies(m, "forward", line[_AT_LANES - 1].forward)
         for i in range(self._config.batch * self._config.block_out):
             lane = AluLane(requant=self._config.has("requant"))
             m.submodules[f"lane_{i}"] = lane
@@ -199,7 +189,7 @@ class Alu(wiring.Component):
                 lane.operation.eq(operation),
                 lane.read.eq(
                     Mux(
-                        self.acc.fresh,
+                        self.acc.fresh[i % COPIES],
                         lane.result,
                         self.acc.read_data.word_select(i, ACC_LANE_BITS),
                     )
@@ -207,7 +197,7 @@ class Alu(wiring.Component):
                 lane.immediate.eq(immediate),
                 lane.take.eq(take),
                 lane.stage.eq(stage),
-                lane.forward.eq(forwards[i % _COPIES]),
+                lane.forward.eq(forwards[i % COPIES]),
                 self.acc.write_data.word_select(i, ACC_LANE_BITS).eq(lane.result),
             ]
 

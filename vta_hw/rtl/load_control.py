@@ -80,6 +80,7 @@ class LoadControl(Component):
         m.submodules.bursts = bursts = RowBursts(self._config, most_bytes)
 
         job, waiting = Signal(LOAD_JOB), Signal()
+        read = Signal(self._index_bits)
         in_flight = Signal(range(machine.STAGE_SLOTS + 1))
         take = Signal()
         m.d.comb += [
@@ -96,6 +97,7 @@ class LoadControl(Component):
             bursts.start.payload.rows.eq(job.rows),
             padding.start.eq(take),
             padding.job.eq(job),
+            padding.read.eq(read),
             placement.start.eq(take & (job.rows != 0)),
             placement.job.eq(job),
         ]
@@ -105,7 +107,8 @@ class LoadControl(Component):
             Mux(job.eight_bit, row_bytes[-1], row_bytes[0])
         )
         with m.If(self.work.start.valid & self.work.start.ready):
-            m.d.sync += [job.eq(self.work.start.payload), waiting.eq(1)]
+            offered = self.work.start.payload
+            m.d.sync += [job.eq(offered), waiting.eq(1), read.eq(offered.rows * offered.columns)]
         with m.If(take):
             m.d.sync += [
                 waiting.eq(0),

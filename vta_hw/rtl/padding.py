@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal, ValueLike
+from amaranth.hdl import Module, Mux, Signal, ValueLike
 from amaranth.lib.wiring import Component, In, Out
 
 from vta_hw.rtl.signatures import LOAD_JOB
@@ -21,8 +21,9 @@ class Padding(Component):
 
     Members
     -------
-    start, job : In
-        Take over a job. A job without rows has padding in `fill_first` only.
+    start, job, read : In
+        Take over a job. A job without rows has padding in `fill_first` only. `read` are its rows
+        times its columns: a product takes too long to be made in this cycle.
     active : Out(1)
         An element is left; `index` is the next one. From the cycle after the start on.
     final : Out(1)
@@ -37,6 +38,7 @@ class Padding(Component):
             {
                 "start": In(1),
                 "job": In(LOAD_JOB),
+                "read": In(index_bits),
                 "active": Out(1),
                 "final": Out(1),
                 "index": Out(index_bits),
@@ -45,18 +47,20 @@ class Padding(Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """The run at hand, the next one between rows, and the one at the end."""
+        """The run at hand, and the one behind it: between rows, or at the end.
+
+        What follows the last row lies where another gap would.
+        """
         m = Module()
         job = self.job
         bits = self._index_bits
         left, last_left = Signal(bits + 1), Signal(bits + 1)
         gaps_left = Signal(min(bits + 1, 16))
-        gap_index, last_index = Signal(bits), Signal(bits)
+        gap_index = Signal(bits)
         gap, pitch = Signal.like(job.fill_between), Signal(bits + 1)
 
         def begin_run(
-            gaps: ValueLike, at: ValueLike, size: ValueLike, step: ValueLike,
-            tail: ValueLike, tail_at: ValueLike,
+            gaps: ValueLike, at: ValueLike, size: ValueLike, step: ValueLike, tail: ValueLike
         ) -> None:  # fmt: skip
             """The next run, if there is one: between rows, or else the last."""
             with m.If(gaps != 0):
@@ -67,27 +71,25 @@ class Padding(Component):
                     gap_index.eq(at + step),
                 ]
             with m.Else():
-                m.d.sync += [self.index.eq(tail_at), left.eq(tail), last_left.eq(0)]
+                m.d.sync += [self.index.eq(at), left.eq(tail), last_left.eq(0)]
 
         m.d.comb += [
             self.active.eq(left != 0),
             self.final.eq((left == 1) & (gaps_left == 0) & (last_left == 0)),
         ]
         gaps, new_pitch, after = Signal(16), Signal(bits + 1), Signal(bits)
-        first_gap, new_last = Signal(bits), Signal(bits)
+        first_gap = Signal(bits)
         with m.If((job.fill_between != 0) & (job.rows != 0)):
             m.d.comb += gaps.eq(job.rows - 1)
         m.d.comb += [
             new_pitch.eq(job.columns + job.fill_between),
             after.eq(job.sram + job.fill_first),
-            first_gap.eq(after + job.columns),
-            new_last.eq(after + job.rows[:bits] * new_pitch[:bits] - job.fill_between),
+            first_gap.eq(after + Mux(job.fill_between == 0, self.read, job.columns)),
         ]
         with m.If(self.start):
             m.d.sync += [
                 gap.eq(job.fill_between),
                 pitch.eq(new_pitch),
-                last_index.eq(new_last),
                 last_left.eq(job.fill_last),
             ]
             with m.If(job.fill_first != 0):
@@ -99,9 +101,9 @@ class Padding(Component):
                 ]
             with m.Else():
                 m.d.sync += gaps_left.eq(0)
-                begin_run(gaps, first_gap, job.fill_between, new_pitch, job.fill_last, new_last)
+                begin_run(gaps, first_gap, job.fill_between, new_pitch, job.fill_last)
         with m.Elif(self.step):
             m.d.sync += [self.index.eq(self.index + 1), left.eq(left - 1)]
             with m.If(left == 1):
-                begin_run(gaps_left, gap_index, gap, pitch, last_left, last_index)
+                begin_run(gaps_left, gap_index, gap, pitch, last_left)
         return m

@@ -12,6 +12,7 @@ from amaranth.hdl import Shape, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out, Signature
 
+from vta_hw.rtl.copies import COPIES
 from vta_hw.spec import isa, machine
 from vta_hw.spec.config import ACC_LANE_BITS, INSN_BITS, MemType, VtaConfig
 from vta_hw.spec.isa import IMM_BITS, ITER_BITS, PAD_BITS, SIZE_BITS, SRAM_BITS, FaultClass, Slot
@@ -214,7 +215,8 @@ class AccSlot(Signature):
 
     In a cycle with `valid`, a slot for `index` is asked for; `grant` answers in the same cycle.
     After a grant in n, acc[index] with all that was granted for writing up to n - ACC_HAZARD is for
-    the ALU in n + ACC_READ_DELAY: its own `write_data` of that cycle if `fresh`, else `read_data`.
+    the ALU in n + ACC_READ_DELAY: its own `write_data` of that cycle if `fresh` (all bits of which
+    are equal, but after a reset), else `read_data`.
     GEMM has it one cycle later as `read_data`. If `write` was high in n, it is written in
     n + ACC_WRITE_DELAY; `write_data` is the ALU's of that cycle, GEMM's of the one before.
     """
@@ -228,7 +230,7 @@ class AccSlot(Signature):
                 "write": Out(1),
                 "grant": In(1),
                 "read_data": In(width),
-                "fresh": In(1),
+                "fresh": In(COPIES),
                 "write_data": Out(width),
             }
         )
