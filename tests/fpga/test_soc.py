@@ -42,8 +42,8 @@ PROGRAMS = 4
 def soc() -> Iterator[SocSimulation]:
     simulation = SocSimulation(CONFIG, ULX3S_SDRAM, clock_hz=ULX3S_CLOCK_HZ, board="ulx3s", seed=5)
     yield simulation
-    # Refreshes never had to wait for more than one burst.
-    assert simulation.postponed <= 2
+    # Refreshes never had to wait for longer than a burst of a whole row.
+    assert simulation.postponed <= 3
     interval_s = ULX3S_SDRAM.refresh_ms / 1000 / ULX3S_SDRAM.refreshes
     assert simulation.refreshes >= int(simulation.cycles / ULX3S_CLOCK_HZ / interval_s) - 30
 
@@ -184,4 +184,4 @@ def test_networks_on_the_whole_board(name: str, rng: np.random.Generator) -> Non
     for name, array in expected.outputs.items():
         np.testing.assert_array_equal(found.outputs[name], array)
     assert found.result.counters == expected.result.counters
-    assert soc.postponed <= 2
+    assert soc.postponed <= 3
