@@ -21,6 +21,7 @@ from vta_hw.spec.registers import COUNTERS, Register, Verdict, counter_address
 pytest.importorskip("amaranth", reason="needs the extra 'rtl'")
 
 from vta_hw.rtl import verilog as emission
+from vta_hw.rtl.fabric import Fabric
 
 CONFIG = VtaConfig.load("tiny")
 FILES = {"vta_core.v", "vta_shell.v", "vta.json", "vta_regs.h", "vta.f"}
@@ -242,7 +243,7 @@ class TestCache:
     def test_a_damaged_entry_is_made_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
         made: list[str] = []
 
-        def convert(config: VtaConfig, top: str) -> str:
+        def convert(config: VtaConfig, top: str, fabric: Fabric) -> str:
             made.append(top)
             return f"module {top}"
 
