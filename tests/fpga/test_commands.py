@@ -105,7 +105,10 @@ def test_many_inputs(net: Path, tmp_path: Path) -> None:
         (["--device", "fake:large", "--record", "."], "recording '.' cannot be written"),
         (["--device", "cycle", "--record", "s.jsonl"], "is no board whose session could be"),
         (["--device", "ulx3s:port,fast"], "must be a number of bits per second, not 'fast'"),
-        (["--device", "warp:core"], "device must be one of functional, cycle, rtl, cycle-ulx3s, ulx3s:PORT"),
+        (
+            ["--device", "warp:core"],
+            "device must be one of functional, cycle, rtl, cycle-ulx3s, ulx3s:PORT",
+        ),
         (["--device", "replay:nothing"], "recording 'nothing' cannot be read"),
     ],
 )
