@@ -42,6 +42,7 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
         "runtime.device",
         "runtime.devices.allocating",
         "runtime.devices.core_result",
+        "runtime.devices.stream_places",
     ),
     "vta": PACKAGES,
 }

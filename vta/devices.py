@@ -6,7 +6,6 @@ when it is opened, so that ``vta --help`` can name them at once.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ class BoardKind:
 
 
 def _open_ulx3s(argument: str) -> Transport:
+    from fpga.driver.serial_link import SerialLink
     from runtime.device import DeviceError
 
     port, comma, baud = argument.partition(",")
@@ -41,8 +41,7 @@ def _open_ulx3s(argument: str) -> Transport:
                 f"the rate behind port {port!r} must be a number of bits per second, not {baud!r}"
             )
         options["baud"] = int(baud)
-    link: Transport = importlib.import_module("fpga.driver.serial_link").SerialLink(port, **options)
-    return link
+    return SerialLink(port, **options)
 
 
 def _open_mmio(argument: str) -> Transport:

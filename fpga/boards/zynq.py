@@ -7,7 +7,7 @@ PG082 and PG201 (their IP cores), the boards' manuals and board files.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fpga.boards.parts import XC7Z020, XCZU3EG, XCZU7EV, Part
 from vta_hw.rtl.fabric import PLAIN, Fabric
@@ -191,33 +191,24 @@ _SMALL = Fabric(
 )
 _MIB = 1 << 20
 
+_PYNQ_Z1 = ZynqBoard(
+    name="pynq-z1",
+    title="Digilent PYNQ-Z1",
+    part=XC7Z020,
+    board_file="pynq-z1",
+    system=ZYNQ7,
+    dram_bytes=512 * _MIB,
+    clock_mhz=100,
+    config="pynq",
+    control_address=0x43C0_0000,
+    fabric=_SMALL,
+)
+
 BOARDS: Mapping[str, ZynqBoard] = {
     board.name: board
     for board in (
-        ZynqBoard(
-            name="pynq-z1",
-            title="Digilent PYNQ-Z1",
-            part=XC7Z020,
-            board_file="pynq-z1",
-            system=ZYNQ7,
-            dram_bytes=512 * _MIB,
-            clock_mhz=100,
-            config="pynq",
-            control_address=0x43C0_0000,
-            fabric=_SMALL,
-        ),
-        ZynqBoard(
-            name="pynq-z2",
-            title="TUL PYNQ-Z2",
-            part=XC7Z020,
-            board_file="pynq-z2",
-            system=ZYNQ7,
-            dram_bytes=512 * _MIB,
-            clock_mhz=100,
-            config="pynq",
-            control_address=0x43C0_0000,
-            fabric=_SMALL,
-        ),
+        _PYNQ_Z1,
+        replace(_PYNQ_Z1, name="pynq-z2", title="TUL PYNQ-Z2", board_file="pynq-z2"),
         ZynqBoard(
             name="ultra96-v2",
             title="Avnet Ultra96-V2",

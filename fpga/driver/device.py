@@ -13,6 +13,7 @@ from fpga.driver.transport import Transport
 from runtime.device import DeviceError
 from runtime.devices.allocating import AllocatingDevice, as_bytes, in_pages
 from runtime.devices.core_result import BASE_REGISTERS, limit_register, result_of
+from runtime.devices.stream_places import StreamPlaces
 from vta_hw.spec import words
 from vta_hw.spec.config import PAGE_BYTES, VtaConfig
 from vta_hw.spec.isa import Instruction
@@ -24,17 +25,11 @@ from vta_hw.spec.semantics import ADDRESS_LIMIT
 TIMEOUT_S = 60.0
 """Seconds that one program may take unless the device is opened with another limit."""
 
-_Key = tuple[int, frozenset[tuple[str, int]]]
-
 
 @dataclass(frozen=True)
 class _Resident:
-    """A stream that lies in the board's memory; the program is kept so that its id stays its own.
+    """A stream in the board's memory; `encoded` are its instructions in the form of `words`."""
 
-    `encoded` are its instructions in the form of `words`.
-    """
-
-    program: Program
     address: int
     encoded: np.ndarray
 
@@ -83,8 +78,7 @@ class BoardDevice(AllocatingDevice):
             )
         self.port = CorePort(transport)
         self.port.check(config)
-        self._resident: dict[_Key, _Resident] = {}
-        self._streams_from = self.memory_bytes
+        self._places = StreamPlaces[_Resident](self.name, self.memory_bytes)
         self._must_reset = False
         if self.port.is_running():
             self.reset()
@@ -109,25 +103,20 @@ class BoardDevice(AllocatingDevice):
         return self.transport.read_memory(address, size_bytes)
 
     def _extend(self, end: int) -> None:
-        if end > self._streams_from:
-            self._drop_streams()
-
-    def _drop_streams(self) -> None:
-        self._resident.clear()
-        self._streams_from = self.memory_bytes
+        self._places.make_room(end)
 
     # -- runs -----------------------------------------------------------------------------------
 
     def run(self, program: Program, addresses: Mapping[str, int]) -> RunResult:
         """Run a program; its stream is sent once per set of addresses."""
         self._check_config(program)
-        key = (id(program), frozenset(addresses.items()))
-        stream = self._resident.get(key)
+        stream = self._places.find(program, addresses)
         encoded = program.bound_words(addresses) if stream is None else stream.encoded
         with self._sound():
             if stream is None:
                 at = self._send_stream(encoded.tobytes(), self._used_bytes)
-                stream = self._resident[key] = _Resident(program, at, encoded)
+                stream = _Resident(at, encoded)
+                self._places.keep(program, addresses, stream)
             return self._launch(encoded, stream.address, 0, self._used_bytes)
 
     def run_stream(self, stream: bytes, image: np.ndarray) -> RunResult:
@@ -148,7 +137,7 @@ class BoardDevice(AllocatingDevice):
             result = self._launch(encoded, at, base, image.size)
             image[:] = self._fetch(base, image.size)
             # It is nobody's: the next one may lie there.
-            self._streams_from = at + in_pages(len(stream))
+            self._places.give_back(at, len(stream))
             return result
 
     def reset(self) -> None:
@@ -159,7 +148,7 @@ class BoardDevice(AllocatingDevice):
 
     def forget(self) -> None:
         """Take it that anybody may have changed the board: reset it, and send streams again."""
-        self._drop_streams()
+        self._places.clear()
         self.reset()
 
     def close(self) -> None:
@@ -174,26 +163,17 @@ class BoardDevice(AllocatingDevice):
         try:
             yield
         except BaseException:
-            self._drop_streams()
+            self._places.clear()
             # What cannot be reset now is reset before the next run.
             with suppress(DeviceError):
                 self.reset()
             raise
 
     def _send_stream(self, stream: bytes, floor: int) -> int:
-        """Put a stream below those that are there, but not below `floor`: its address."""
-        size = in_pages(len(stream))
-        if self._streams_from - size < floor:
-            self._drop_streams()
-        at = self._streams_from - size
-        if at < floor:
-            raise DeviceError(
-                f"device {self.name!r} has no room for {len(stream)} bytes of instructions beside "
-                f"the {floor} in use of {self.memory_bytes}; use a smaller network"
-            )
+        """Put a stream behind all others, but not below `floor`: its address."""
+        at = self._places.take(len(stream), floor)
         if stream:
             self.transport.write_memory(at, np.frombuffer(stream, np.uint8))
-        self._streams_from = at
         return at
 
     def _launch(self, encoded: np.ndarray, at: int, base: int, limit: int) -> RunResult:

@@ -4,13 +4,12 @@
 #include <memory>
 
 #include "Vmodel.h"
-#include "sdram.h"
+#include "chip_pins.h"
 #include "verilated.h"
 
 // Names that Verilator makes of ports of an interface.
 #define READ(port) read___05F##port
 #define WRITE(port) write___05F##port
-#define PINS(port) pins___05F##port
 
 namespace {
 
@@ -153,13 +152,8 @@ class MemoryBench {
         auto& top = *m_top;
         drive();
         top.clk = 0;
-        // The chip's clock is half a cycle behind.
         top.eval();
-        m_chip.edge({unsigned(top.PINS(command)), unsigned(top.PINS(bank)),
-                     unsigned(top.PINS(address)), unsigned(top.PINS(mask)),
-                     unsigned(top.PINS(dq_out)), bool(top.PINS(drive))});
-        top.PINS(dq_in) = m_chip.drives() ? m_chip.data() : 0xDEAD;
-        if (m_chip.drives() && top.PINS(drive)) m_complaint.say("both ends drive the data pins");
+        chip_edge(top, m_chip, m_complaint);
         top.eval();
         if (m_reads && !top.rst) look();
         top.clk = 1;

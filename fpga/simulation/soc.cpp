@@ -2,11 +2,9 @@
 #include <memory>
 
 #include "Vmodel.h"
-#include "sdram.h"
+#include "chip_pins.h"
 #include "uart.h"
 #include "verilated.h"
-
-#define PINS(port) pins___05F##port
 
 namespace {
 
@@ -63,12 +61,7 @@ class SocSimulation {
         top.rx = m_sender.level();
         top.clk = 0;
         top.eval();
-        // The chip's clock is half a cycle behind.
-        m_chip.edge({unsigned(top.PINS(command)), unsigned(top.PINS(bank)),
-                     unsigned(top.PINS(address)), unsigned(top.PINS(mask)),
-                     unsigned(top.PINS(dq_out)), bool(top.PINS(drive))});
-        top.PINS(dq_in) = m_chip.drives() ? m_chip.data() : 0xDEAD;
-        if (m_chip.drives() && top.PINS(drive)) m_complaint.say("both ends drive the data pins");
+        chip_edge(top, m_chip, m_complaint);
         top.clk = 1;
         top.eval();
         ++m_cycles;

@@ -147,13 +147,11 @@ def test_the_port_of_a_ulx3s(
 ) -> None:
     asked = []
 
-    class Module:
-        @staticmethod
-        def SerialLink(*arguments: str, **options: object) -> Transport:
-            asked.append((arguments, options))
-            return FakeBoard(CONFIG)
+    def serial_link(*arguments: str, **options: object) -> Transport:
+        asked.append((arguments, options))
+        return FakeBoard(CONFIG)
 
-    monkeypatch.setattr(devices.importlib, "import_module", lambda name: Module)
+    monkeypatch.setattr("fpga.driver.serial_link.SerialLink", serial_link)
     assert devices.open_transport(f"ulx3s:{port}").identity.board == "fake"
     assert asked == [(("/dev/ttyUSB1",), {"expected_board": "ulx3s", **expected})]
 
