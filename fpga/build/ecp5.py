@@ -15,8 +15,6 @@ from vta_hw.rtl.resources import ECP5, cell_counts, used
 
 VERILOG, CONSTRAINTS, BITSTREAM = "top.v", "top.lpf", "top.bit"
 NETLIST, CELLS = "netlist.json", "cells.json"
-SYNTHESIS_OPTIONS = ("-nowidelut",)
-"""Wide functions of LUTs alone: half as many of them, and no slower here."""
 PLACE_AND_ROUTE_OPTIONS = ("--router", "router2")
 """The other router takes several times as long for a design that fills half of the FPGA."""
 
@@ -120,7 +118,7 @@ def _synthesis_stage(design: Design, yosys: Tool) -> Stage:
     script = "; ".join(
         (
             f"read_verilog {VERILOG}",
-            " ".join(("synth_ecp5", *SYNTHESIS_OPTIONS, f"-top {design.top}")),
+            ECP5.synthesis.format(top=design.top),
             "check -assert",
             f"tee -q -o {CELLS} stat -json",
             f"write_json {NETLIST}",

@@ -112,6 +112,18 @@ def test_a_limit_of_time_is_kept_and_not_remembered(
     assert resources.synthesise(text, ECP5, gone, "top") == {"LUT4": 1}
 
 
+def test_a_yosys_that_crashes_is_not_taken_for_a_bad_core(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(cache.FOLDER_VARIABLE, str(tmp_path))
+    crashing = Yosys(("false",), "Yosys 9.8")
+    with pytest.raises(
+        SynthesisError,
+        match=r"^Yosys 9.8 ends with status 1 for ECP5 and does not say why; .*PATH$",
+    ):
+        resources.synthesise("module top(); endmodule\n", ECP5, crashing, "top")
+
+
 def test_cells_are_read_and_weighed():
     counts = {
         "$scopeinfo": 9, "LUT4": 10, "CCU2C": 3, "TRELLIS_DPR16X4": 2, "PFUMX": 5,
