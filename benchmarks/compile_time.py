@@ -112,6 +112,11 @@ def measure(network: str, model: Path, config: str, repeats: int) -> Measurement
     )
 
 
+def _three_digits(value: float) -> str:
+    """Three digits that mean something; small values do not become zero."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -133,16 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for config in options.configs
         ]
     for m in measured:
-        table.add_row(
-            m.network,
-            m.config,
-            f"{m.process_s:.2f}",
-            f"{m.compile_s:.2f}",
-            f"{m.check_s:.2f}",
-            f"{1e3 * m.run_s:.1f}",
-            f"{m.macs / 1e6:.2f}",
-            f"{m.macs / m.run_s / 1e6:.0f}",
-        )
+        values = (m.process_s, m.compile_s, m.check_s, 1e3 * m.run_s, m.macs / 1e6)
+        rate = m.macs / m.run_s / 1e6
+        table.add_row(m.network, m.config, *map(_three_digits, (*values, rate)))
     Console().print(table)
 
 

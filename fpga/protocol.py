@@ -9,9 +9,9 @@ The host sends requests, the board answers each one once and in order. Both are 
 
 Numbers have their low byte first. In what is stuffed, FLAG and ESCAPE are sent as ESCAPE followed
 by the byte with `ESCAPE_XOR`; so a FLAG on the wire always ends one frame and begins the next, and
-whoever has lost the thread finds it at the next FLAG. Nothing between two FLAGs is no frame. The
-status of an answer comes last because it is known last: a read that fails has sent part of its
-data.
+whoever has lost the thread finds it at the next FLAG. Nothing between two FLAGs is no frame, and
+neither is a CRC without content. The status of an answer comes last because it is known last: a
+read that fails has sent part of its data.
 
 What the ops take and give back is in `OP_DOCS`, what the board does with a request that it cannot
 follow in `STATUS_DOCS`. A frame that is cut, too long, or whose CRC does not match is dropped
@@ -293,7 +293,10 @@ def unstuff(stuffed: bytes) -> bytes:
         parts += [bytes([byte]), part[1:]]
     checked = b"".join(parts)
     content, crc = checked[:-CRC_BYTES], checked[-CRC_BYTES:]
-    if len(checked) < CRC_BYTES or zlib.crc32(content) != int.from_bytes(crc, "little"):
+    # The CRC of nothing is 0, so a line that idles low would pass for frames without content.
+    if len(checked) <= CRC_BYTES:
+        raise FrameError(f"a frame has more than {CRC_BYTES} bytes, not {len(checked)}")
+    if zlib.crc32(content) != int.from_bytes(crc, "little"):
         raise FrameError("the CRC does not match")
     return content
 

@@ -21,7 +21,7 @@ def test_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
     name, config, *figures = row.split()
     assert (name, config) == ("digits", "tiny")
     assert len(figures) == 6
-    assert all(float(figure) > 0 for figure in figures)
+    assert all(float(figure.replace(",", "")) > 0 for figure in figures)
 
 
 def test_models_below_a_folder(tmp_path, monkeypatch: pytest.MonkeyPatch):
@@ -50,7 +50,7 @@ def test_speed_of_the_rtl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     assert [line[0] for line in lines] == ["GEMM", "digits"]
     for _, _, *figures in lines:
         assert len(figures) == 4
-        assert all(float(figure) > 0 for figure in figures)
+        assert all(float(figure.replace(",", "")) > 0 for figure in figures)
 
 
 def test_simulators_with_the_networks_that_are_there(monkeypatch: pytest.MonkeyPatch):

@@ -123,6 +123,12 @@ def damaged(draw: st.DrawFn) -> tuple[bytes, bytes]:
     return bytes(whole), bytes(hurt)
 
 
+@pytest.mark.parametrize("zeros", range(1, 8))
+def test_zeros_are_no_frame(zeros: int):
+    """Four of them are the CRC of no content."""
+    assert contents(bytes([FLAG]), bytes(zeros), frame(b"\0")) == [b"\0"]
+
+
 @settings(max_examples=700, deadline=None)
 @given(damaged(), CONTENTS)
 def test_damage_is_seen_and_the_next_frame_is_not_lost(frames: tuple[bytes, bytes], after: bytes):
