@@ -63,8 +63,6 @@ class BurstQueue(wiring.Component):
             self.writes.ready.eq(addresses.w_rdy),
             head.eq(addresses.r_data),
             write_waits.eq((waiting != 0) & addresses.r_rdy),
-            # The last place is a write's if one waits: reads that never pause do not shut it out.
-            self.reads.ready.eq(order.w_rdy & ((order.level < 2 * most - 1) | ~write_waits)),
             read_enters.eq(self.reads.valid & self.reads.ready),
             write_enters.eq(write_waits & order.w_rdy & ~read_enters),
             addresses.r_en.eq(write_enters),
@@ -77,7 +75,13 @@ class BurstQueue(wiring.Component):
             self.burst.payload.eq(order.r_data),
             order.r_en.eq(self.burst.ready),
         ]
-        m.d.sync += waiting.eq(waiting + self.complete - write_enters)
+        m.d.sync += [
+            waiting.eq(waiting + self.complete - write_enters),
+            # Of the room a cycle ago, since whoever asks begins a long path here. A place less is
+            # enough: while bursts wait, one more has left the queue. It is a write's if one waits,
+            # so that reads that never pause do not shut writes out.
+            self.reads.ready.eq(order.level < 2 * most - 1),
+        ]
         return m
 
 

@@ -18,7 +18,8 @@ from amaranth.lib.wiring import In, Out  # noqa: E402
 from cocotb.clock import Clock  # noqa: E402
 from cocotb.triggers import FallingEdge, RisingEdge  # noqa: E402
 
-from vta_hw.rtl.alu_lane import FORWARDS, OPERATION, STAGES, TAKE, AluLane  # noqa: E402
+from vta_hw.rtl.alu_lane import FORWARDS, STAGES, TAKE, AluLane  # noqa: E402
+from vta_hw.rtl.alu_operation import OPERATION, decode_operation  # noqa: E402
 from vta_hw.rtl.fabric import PLAIN, Fabric  # noqa: E402
 
 LANES = 8
@@ -60,10 +61,12 @@ class Lanes(wiring.Component):
 
 
 def _operation_bits(operation, imm):
-    fields = {operation.name.lower(): 1}
-    if operation == AluOp.REQ:
-        fields |= {Rounding(imm >> 8 & 3).name.lower(): 1, "zero_point": (imm & 255 ^ 128) - 128}
-    return OPERATION.const(fields).as_value().value
+    is_req = operation == AluOp.REQ
+    fields = decode_operation(
+        lambda opcode: opcode == operation, lambda mode: is_req and mode == imm >> 8 & 3
+    )
+    zero_point = (imm & 255 ^ 128) - 128 if is_req else 0
+    return OPERATION.const(fields | {"zero_point": zero_point}).as_value().value
 
 
 class Schedule:

@@ -19,6 +19,7 @@ from vta_hw.rtl.verdict import FAULT, HELD, EndOfRun  # noqa: E402
 
 STAGES = [stage.name.lower() for stage in Stage]
 STOPPABLE = ["fetch", *STAGES]
+UNITS = 3
 
 
 def draw(random) -> dict:
@@ -85,13 +86,14 @@ async def ends(dut):
         dut.rst.value = 0
         moves = [0]
         for _ in range(random.randrange(12)):
-            moves.append(moves[-1] + random.choice((1, 1, 2, 3, QUIET - 1, QUIET)))
+            moves.append(moves[-1] + random.choice((1, 1, 2, 3, QUIET - 2, QUIET - 1)))
         state = draw(random)
         end = None
         for cycle in range(moves[-1] + QUIET + 20):
             dut.start.value, dut.running.value = int(cycle == 0), int(end is None)
             # Whether the units call cycle 0 moving does not matter.
-            dut.moving.value = int(cycle in moves[1:] or (cycle == 0 and random.random() < 0.5))
+            moves_now = cycle in moves[1:] or (cycle == 0 and random.random() < 0.5)
+            dut.moving.value = random.randrange(1, 1 << UNITS) if moves_now else 0
             if cycle <= moves[-1]:
                 apply(dut, draw(random))
             elif cycle == moves[-1] + 1:
@@ -107,4 +109,4 @@ async def ends(dut):
 
 def test_verdict(request: pytest.FixtureRequest):
     seed = request.config.getoption("--seed")
-    run_cocotb(EndOfRun(), __name__, ["ends"], seed=seed, parameters={"runs": 1500})
+    run_cocotb(EndOfRun(UNITS), __name__, ["ends"], seed=seed, parameters={"runs": 1500})

@@ -207,14 +207,20 @@ class AccMemory(wiring.Component):
         m.submodules.delay = delay = Memory(shape=unsigned(width), depth=depth, init=[])
         write, read = delay.write_port(), delay.read_port()
         place = Signal(range(depth))
-        pending = Signal(ACC_WRITE_DELAY - 2)
+        # Of the cycles from the slot to the write, one goes before the memory and two behind it.
+        pending = Signal(ACC_WRITE_DELAY - 3)
         value = load.data
         for level, bit in enumerate(load.index[: self._slot_bits]):
             value = _turned(m, value, bit, self._element_bits << level, f"load_{level}")
+        stored, store = Signal(width), Signal()
+        m.d.sync += [
+            store.eq(load.beat | load.fill_grant),
+            stored.eq(Mux(load.beat, value, load.fill_data.replicate(self._elements))),
+        ]
         m.d.comb += [
-            write.en.eq(load.beat | load.fill_grant),
+            write.en.eq(store),
             write.addr.eq(place),
-            write.data.eq(Mux(load.beat, value, load.fill_data.replicate(self._elements))),
+            write.data.eq(stored),
             read.addr.eq(place - len(pending)),
             read.en.eq(pending[-1]),
         ]

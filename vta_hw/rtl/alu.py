@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from vta_hw.rtl.alu_lane import FORWARDS, OPERATION, STAGES, TAKE, AluLane
+from vta_hw.rtl.alu_lane import FORWARDS, STAGES, TAKE, AluLane
+from vta_hw.rtl.alu_operation import OPERATION, decode_operation
 from vta_hw.rtl.copies import COPIES, register_copies
 from vta_hw.rtl.signatures import (
     OPS_BITS,
@@ -19,7 +20,7 @@ from vta_hw.rtl.signatures import (
     acc_index_bits,
     alu_job,
 )
-from vta_hw.rtl.uop_loop import UopLoop, out_of_range
+from vta_hw.rtl.uop_loop import UopLoop
 from vta_hw.spec import machine
 from vta_hw.spec.config import ACC_LANE_BITS, UOP_BITS, MemType, VtaConfig
 from vta_hw.spec.isa import REQUANT_OPS, AluOp, Rounding
@@ -76,7 +77,8 @@ class Alu(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """The loop, the slots of the micro-op in hand, the way from grants to the lanes."""
         m = Module()
-        m.submodules.loop = loop = UopLoop(alu_job(self._config), self._config)
+        depth_bits = dict.fromkeys(("dst", "src"), acc_index_bits(self._config))
+        m.submodules.loop = loop = UopLoop(alu_job(self._config), self._config, depth_bits)
         wiring.connect(m, wiring.flipped(self.work), loop.work)
         wiring.connect(m, loop.uop, wiring.flipped(self.uop))
         self._follow(m, loop.job, self._ask(m, loop))
@@ -97,7 +99,7 @@ class Alu(wiring.Component):
         grant = Signal()
         source, next_source = Signal(bits), Signal(bits)
         src, dst = micro_op.src[:bits], micro_op.dst[:bits]
-        beyond = out_of_range(micro_op.src, bits) | out_of_range(micro_op.dst, bits)
+        beyond = micro_op.beyond_src | micro_op.beyond_dst
         last_sources = src[1:].all()  # src + 2 lies beyond the memory
         # Of both indices that may be asked for: to find out which is takes as long as to compare.
         source_hits, dst_hits = self._hits(m, granted.dst, (source, dst))
@@ -156,7 +158,6 @@ class Alu(wiring.Component):
 
     def _follow(self, m: Module, job: data.View, granted: data.View) -> None:
         """From the grants to the lanes, which work on what they read."""
-        operation = Signal(OPERATION)
         immediate = Signal.like(job.imm)
         take = Signal(TAKE)
         line = [granted]
@@ -167,8 +168,13 @@ class Alu(wiring.Component):
         # long as the last micro-op of the job before may be in them.
         with m.If(line[_AT_LANES - 2].begins):
             m.d.sync += immediate.eq(job.imm)
-        with m.If(line[_AT_LANES - 1].begins):
-            m.d.sync += operation.eq(self._decode(job))
+        operations = [
+            OPERATION(copy)
+            for copy in register_copies(
+                m, "operation", self._decode(job), enable=line[_AT_LANES - 1].begins
+            )
+        ]
+        operation = operations[0]
         stage = Signal(STAGES)
         m.d.sync += stage.eq(Cat(line[_AT_LANES - 1].dst, stage[:-1]))
         taken = Signal(2)
@@ -186,7 +192,7 @@ class Alu(wiring.Component):
             lane = AluLane(requant=self._config.has("requant"))
             m.submodules[f"lane_{i}"] = lane
             m.d.comb += [
-                lane.operation.eq(operation),
+                lane.operation.eq(operations[i % COPIES]),
                 lane.read.eq(
                     Mux(
                         self.acc.fresh[i % COPIES],
@@ -204,14 +210,15 @@ class Alu(wiring.Component):
     def _decode(self, job: data.View) -> Value:
         """`OPERATION` of the job; what the config lacks is constant."""
         parameters = REQ_IMMEDIATE(job.imm.as_unsigned())
-        fields: dict[str, Value] = {}
-        for operation in AluOp:
-            known = operation not in REQUANT_OPS or self._config.has("requant")
-            fields[operation.name.lower()] = job.alu_opcode == operation if known else Value.cast(0)
-        is_req = fields[AluOp.REQ.name.lower()]
-        for mode in Rounding:
-            fields[mode.name.lower()] = is_req & (parameters.mode == mode)
-        fields["zero_point"] = parameters.zero_point
+
+        def is_opcode(opcode: AluOp) -> Value:
+            known = opcode not in REQUANT_OPS or self._config.has("requant")
+            return job.alu_opcode == opcode if known else Const(0)
+
+        def is_mode(mode: Rounding) -> Value:
+            return is_opcode(AluOp.REQ) & (parameters.mode == mode)
+
+        fields = decode_operation(is_opcode, is_mode) | {"zero_point": parameters.zero_point}
         return Cat(*(fields[name] for name, _ in OPERATION))
 
 

@@ -8,12 +8,17 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from vta_hw.rtl.alu_operation import OPERATION
 from vta_hw.rtl.fabric import fabric_of
 from vta_hw.rtl.requant import (
+    BELOW_BITS,
     FIXED,
     LIMITS,
     SCALE,
+    Z_BITS,
+    align_product,
     all_equal,
+    bits_below,
     clamp_halves,
     clamp_limits,
     fix_product,
@@ -24,7 +29,6 @@ from vta_hw.rtl.requant import (
 )
 from vta_hw.rtl.signatures import REQ_SHIFTS
 from vta_hw.spec.config import ACC_LANE_BITS
-from vta_hw.spec.isa import AluOp, Rounding
 
 STAGES = 5
 """Cycles from the operand to the result."""
@@ -35,15 +39,7 @@ FORWARDS = STAGES - 1
 _PRODUCT = 2 * ACC_LANE_BITS
 _HALVES = ACC_LANE_BITS + 3  # a product over 2^30, or twice a number of 32 bits, plus or minus two
 _FINE_BITS = 3  # of an amount of the last shift: the rest of it is done a stage before
-
-OPERATION = data.StructLayout(
-    {
-        **{operation.name.lower(): 1 for operation in AluOp},
-        **{mode.name.lower(): 1 for mode in Rounding},
-        "zero_point": signed(8),
-    }
-)
-"""What the lanes do, decoded: one bit per opcode, and for REQ one per rounding mode."""
+_COARSE_BITS = 2  # of it are done together with mode *float*'s shift, the one above alone
 
 TAKE = data.StructLayout({"operand": 1, "multiplier": 1, "shifts": 1, "amount": 1, "immediate": 1})
 """Which registers of the second operand take what `read` holds, or with `immediate` what that does.
@@ -58,20 +54,26 @@ class _Held:
     """The registers of the second operand.
 
     b: it, or REQ's bias. amount: of stage 0's shift, right with the sign or, with `left`, to the
-    left by 32 less it. factor: what is multiplied, as it was read; a cycle later, multiplier: in
-    mode *float* its significand, `scale` being the rest. right: of the last shift, and limits:
-    REQ's clamp; both a cycle after `next_right` and `bounds`.
+    left by 32 less it; straight: it is less than 32, or with `left` 32. factor: what is multiplied,
+    as it was read; a cycle later, multiplier: in mode *float* its significand, `scale` being the
+    rest, and after one more `below` the bits that its shift drops. right: of the last shift,
+    rounds_down: it is not 0, and limits: REQ's clamp; all a cycle after `next_right` and `bounds`.
+    coarse: the part of stage 3's shift that both kinds of numbers have, in units of 2^_FINE_BITS.
     """
 
     def __init__(self) -> None:
         self.b = Signal(signed(ACC_LANE_BITS))
         self.amount = Signal(6)
         self.left = Signal()
+        self.straight = Signal()
         self.factor = Signal(signed(ACC_LANE_BITS))
         self.multiplier = Signal(signed(ACC_LANE_BITS))
         self.scale = Signal(SCALE)
+        self.below = Signal(BELOW_BITS)
         self.next_right = Signal(6)
         self.right = Signal(6)
+        self.rounds_down = Signal()
+        self.coarse = Signal(_COARSE_BITS)
         self.bounds = Signal(REQ_SHIFTS)
         self.limits = Signal(LIMITS)
 
@@ -96,11 +98,11 @@ class AluLane(wiring.Component):
     up to g + 2, the last cycle but one with the old b, in stage 2 up to g + 4, the last one with
     the old multiplier. RSR's amount changes from g + 6 to g + 7, and that micro-op is in stage 3 up
     to g + 5, in stage 4 up to g + 6. For REQ, g + 1 and g + 2 are the grants of the other vectors:
-    the multiplier's scale changes from g + 5 to g + 6, and is used in stage 3; shifts and bounds
-    change from g + 6 to g + 7. The micro-op that needed the slots is granted in g + 1 (REQ: g + 3)
-    at the earliest, is in stage 0 from g + 4 (g + 6) on, in stage 2 from g + 6 on, in stage 3 from
-    g + 7 on: there all is new. What an immediate brings is taken before its first micro-op is in
-    stage 0, RSR's amount before stage 3.
+    the multiplier's scale changes from g + 5 to g + 6, what is made of it a cycle later, and is
+    used in stage 3; shifts and bounds change from g + 6 to g + 7. The micro-op that needed the
+    slots is granted in g + 1 (REQ: g + 3) at the earliest, is in stage 0 from g + 4 (g + 6) on, in
+    stage 2 from g + 6 on, in stage 3 from g + 7 on: there all is new. What an immediate brings is
+    taken before its first micro-op is in stage 0, RSR's amount before stage 3.
     """
 
     def __init__(self, *, requant: bool) -> None:
@@ -142,7 +144,9 @@ class AluLane(wiring.Component):
             with m.If(self.stage[1]):
                 m.d.sync += x.eq(first)
             with m.If(self.stage[2]):
-                m.d.sync += second.eq(Mux(self.operation.mul, product(x, held.multiplier), x))
+                m.d.sync += second.eq(
+                    Mux(self.operation.multiplies, product(x, held.multiplier), x)
+                )
             with m.If(self.stage[3]):
                 m.d.sync += third.eq(second)
             with m.If(self.stage[4]):
@@ -161,7 +165,12 @@ class AluLane(wiring.Component):
         near = taken[5:].all()  # not below -32
         amount = Mux(taken[-1], Mux(near, taken[:5], 0), Mux(taken[6:].any(), 63, taken[:6]))
         with m.If(self.take.operand | self.take.immediate):
-            m.d.sync += [held.b.eq(taken), held.amount.eq(amount), held.left.eq(taken[-1])]
+            m.d.sync += [
+                held.b.eq(taken),
+                held.amount.eq(amount),
+                held.left.eq(taken[-1]),
+                held.straight.eq(~taken[5:].any()),
+            ]
         with m.If(self.take.multiplier | self.take.immediate):
             m.d.sync += held.factor.eq(taken)
         if not self._requant:
@@ -171,6 +180,7 @@ class AluLane(wiring.Component):
         m.d.sync += [
             held.multiplier.eq(Mux(self.operation.float, significand, held.factor)),
             held.scale.eq(scale),
+            held.below.eq(bits_below(held.scale)),
         ]
         shifts = REQ_SHIFTS(taken)
         with m.If(self.take.shifts):
@@ -179,14 +189,19 @@ class AluLane(wiring.Component):
                 held.next_right.eq(shifts.right),
                 held.amount.eq(ACC_LANE_BITS - shifts.left),
                 held.left.eq(1),
+                held.straight.eq(shifts.left == 0),
             ]
         with m.If(self.take.amount):
             m.d.sync += held.next_right.eq(Mux(held.left, 0, held.amount))
         with m.If(self.take.immediate):
             m.d.sync += held.next_right.eq(0)
         bounds = held.bounds
+        own = held.next_right[_FINE_BITS:][:_COARSE_BITS]
+        shared = SCALE(held.scale.as_value()).shift[_FINE_BITS:]
         m.d.sync += [
             held.right.eq(held.next_right),
+            held.rounds_down.eq(held.next_right != 0),
+            held.coarse.eq(Mux(self.operation.float, shared, own)),
             held.limits.eq(
                 clamp_limits(self.operation.zero_point, bounds.clamp_min, bounds.clamp_max)
             ),
@@ -198,28 +213,21 @@ class AluLane(wiring.Component):
         total = Signal(signed(ACC_LANE_BITS))
         # REQ's results are not forwarded: what is shifted after the addition is there sooner.
         biased = Signal(signed(ACC_LANE_BITS))
-        low, high = Signal(ACC_LANE_BITS), Signal(ACC_LANE_BITS)
-        shifted = Signal(ACC_LANE_BITS)
-        shiftable = Mux(operation.req, biased, a) if self._requant else a
+        least, unshifted = Signal(ACC_LANE_BITS), Signal(ACC_LANE_BITS)
+        shiftable = Signal(ACC_LANE_BITS)
         m.d.comb += [
             total.eq(a + held.b),
             biased.eq(self.read + held.b),
-            low.eq(Mux(held.left, 0, shiftable[:])),
-            high.eq(Mux(held.left, shiftable[:], all_equal(shiftable[-1], ACC_LANE_BITS))),
-            shifted.eq(Cat(low, high).as_signed() >> held.amount),
+            least.eq(Mux((a < held.b) ^ operation.max, a[:], held.b[:])),
+            unshifted.eq(Mux(operation.extreme, least, Mux(operation.add, total[:], a[:]))),
+            shiftable.eq(Mux(operation.req, biased[:], a[:]) if self._requant else a[:]),
         ]
-        shifts = operation.shr
+        shifts = operation.shifts
         if self._requant:
-            shifts = shifts | operation.req | (operation.rsr & held.left)
-        least = Mux((a < held.b) ^ operation.max, a[:], held.b[:])
+            shifts = shifts | (operation.rsr & held.left)
+        shifted = _shifted_both_ways(m, shiftable, held)
         with m.If(self.stage[0]):
-            m.d.sync += first.eq(
-                Mux(
-                    operation.min | operation.max,
-                    least,
-                    Mux(operation.add, total[:], Mux(shifts, shifted, a[:])),
-                )
-            )
+            m.d.sync += first.eq(Mux(shifts, shifted, unshifted))
 
     def _round(self, m: Module, first: Value, x: Value, wrapped: Value) -> None:
         """Stage 1: in mode *float* the number as a float32 holds it."""
@@ -234,7 +242,7 @@ class AluLane(wiring.Component):
         operation = self.operation
         with m.If(self.stage[2]):
             m.d.sync += flip.eq(wrapped)
-            with m.If(operation.mul | operation.rdhm | operation.req):
+            with m.If(operation.multiplies):
                 m.d.sync += product.eq(x * held.multiplier)
             with m.Else():
                 m.d.sync += product.eq(x)
@@ -244,37 +252,42 @@ class AluLane(wiring.Component):
 
         RDHM, REQ: the product over 2^30. In mode *double* the sum is rounded as RDHM does, and less
         one if it is negative and to be shifted, so that ties go away from zero; as RSR's is. The
-        bit below the halves is the carry of that and goes. The shift's larger part is done here.
-        What mode *float* needs is in `requant`.
+        bit below the halves is the carry of that and goes. The shift's larger part is done here,
+        by what shifts the product of mode *float*, of which the rest is in `requant`.
         """
         operation = self.operation
         twice = Signal(signed(ACC_LANE_BITS + 2))
         high = Signal(signed(ACC_LANE_BITS + 2))
         total = Signal(signed(_HALVES))
         unshifted = Signal(signed(_HALVES))
+        aligned = Signal(signed(_PRODUCT))
+        shiftable = Signal(signed(Z_BITS + (1 << _FINE_BITS + _COARSE_BITS) - 1))
         fixed = Signal(FIXED.size)
-        doubled = operation.rdhm | operation.double
-        down = (held.right != 0) & product[-1]
+        down = held.rounds_down & product[-1]
         change = Mux(
-            doubled,
+            operation.doubles,
             Mux(down, Const(-1, signed(3)), Const(1, signed(3))),
             Mux(operation.rsr & down, Const(-2, signed(3)), Const(0, signed(3))),
         )
         m.d.comb += [
             twice.eq(Cat(Const(0, 1), product[: ACC_LANE_BITS + 1])),
             high.eq(product[ACC_LANE_BITS - 2 :]),
-            total.eq(Mux(doubled | operation.single, high, twice) + change),
-            fixed.eq(fix_product(m, product, held.scale, flip)),
+            total.eq(Mux(operation.scales, high, twice) + change),
+            aligned.eq(align_product(product, held.scale)),
         ]
         saturated = ~high[-1] & high[-2]  # only (-2^31)^2 gets there
         even = Mux(saturated, Const((1 << ACC_LANE_BITS) - 2, _HALVES), Cat(Const(0, 1), total[1:]))
-        coarse = Cat(Const(0, _FINE_BITS), held.right[_FINE_BITS:])
-        m.d.comb += unshifted.eq(Mux(doubled, even, total[:]))
+        far = unshifted >> (1 << _FINE_BITS + _COARSE_BITS)
+        m.d.comb += [
+            unshifted.eq(Mux(operation.doubles, even, total[:])),
+            shiftable.eq(Mux(operation.float, aligned, Mux(held.right[-1], far, unshifted))),
+        ]
+        coarse_bits = Z_BITS + (1 << _FINE_BITS) - 1
+        coarse = _shifted_right(m, shiftable, held.coarse, coarse_bits, step=1 << _FINE_BITS)
+        z = _shifted_right(m, coarse, held.scale.shift[:_FINE_BITS], Z_BITS)
+        m.d.comb += fixed.eq(fix_product(product, aligned, z, held.scale, held.below, flip))
         with m.If(self.stage[3]):
-            with m.If(operation.float):
-                m.d.sync += halves.eq(fixed)
-            with m.Else():
-                m.d.sync += halves.eq(unshifted >> coarse)
+            m.d.sync += halves.eq(Mux(operation.float, fixed, coarse[:_HALVES]))
 
     def _finish(self, m: Module, halves: Value, held: _Held) -> None:
         """Stage 4: the rest of the shift, round up, and for REQ add the zero point and clamp."""
@@ -297,6 +310,35 @@ class AluLane(wiring.Component):
         )
         with m.If(self.stage[4]):
             m.d.sync += self.result.eq(Mux(operation.req, clamped, rounded))
+
+
+def _shifted_both_ways(m: Module, value: Value, held: _Held) -> Value:
+    """`value` (32 bits) shifted as `_Held.amount` says.
+
+    It is the window of 32 bits that begins at bit `amount` of the number over its sign (to the
+    right) or over zeros (to the left). Whether that is at 32 or above is decided first, bit by bit.
+    """
+    sign = value[-1]
+    low, high = Signal(ACC_LANE_BITS), Signal(ACC_LANE_BITS - 1)
+    m.d.comb += [
+        low.eq(Mux(held.straight, value, all_equal(sign & ~held.left, ACC_LANE_BITS))),
+        high.eq(Mux(held.left, value, all_equal(sign, ACC_LANE_BITS))),
+    ]
+    return _shifted_right(m, Cat(low, high), held.amount[:-1], ACC_LANE_BITS)
+
+
+def _shifted_right(m: Module, value: Value, amount: Value, bits: int, *, step: int = 1) -> Value:
+    """`bits` bits of `value` from bit `amount` * `step` on; it must have them all.
+
+    The largest step comes first: what the smaller ones cannot reach is dropped there.
+    """
+    for level in reversed(range(len(amount))):
+        by = step << level
+        kept = bits + by - step
+        part = Signal(kept)
+        m.d.comb += part.eq(Mux(amount[level], value[by : by + kept], value[:kept]))
+        value = part
+    return value
 
 
 def low_product(first: Value, second: Value) -> Value:

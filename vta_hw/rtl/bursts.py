@@ -85,6 +85,7 @@ class RowBursts(wiring.Component):
 
         stride, row_bytes = Signal(ADDRESS_BITS), Signal(row_bytes_bits)
         rows_left = Signal(16)
+        left = Signal()  # rows_left != 0
         row_address = Signal(ADDRESS_BITS)
         beat = Signal(ADDRESS_BITS - byte_bits)
         # Of the row, those of this burst included, less 1.
@@ -107,8 +108,8 @@ class RowBursts(wiring.Component):
 
         to_window_end = Signal(range(window))
         m.d.comb += [
-            self.start.ready.eq(rows_left == 0),
-            self.burst.valid.eq(rows_left != 0),
+            self.start.ready.eq(~left),
+            self.burst.valid.eq(left),
             to_window_end.eq(~beat[: to_window_end.shape().width]),
             burst.address.eq(beat << byte_bits),
             burst.first.eq(first),
@@ -123,6 +124,7 @@ class RowBursts(wiring.Component):
                 stride.eq(job.stride),
                 row_bytes.eq(job.row_bytes),
                 rows_left.eq(job.rows),
+                left.eq(job.rows != 0),
             ]
             begin_row(job.address, job.row_bytes)
         with m.If(self.burst.valid & self.burst.ready):
@@ -132,6 +134,6 @@ class RowBursts(wiring.Component):
                 first.eq(0),
             ]
             with m.If(burst.last):
-                m.d.sync += rows_left.eq(rows_left - 1)
+                m.d.sync += [rows_left.eq(rows_left - 1), left.eq(rows_left != 1)]
                 begin_row(row_address + stride, row_bytes)
         return m

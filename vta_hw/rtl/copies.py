@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal, Value
+from amaranth.hdl import Const, Module, Signal, Value
 
 COPIES = 4
 
 
-def register_copies(m: Module, name: str, value: Value) -> list[Signal]:
+def register_copies(
+    m: Module, name: str, value: Value, *, enable: Value | None = None
+) -> list[Signal]:
     """`COPIES` registers of `value`, for control signals that all bits of all lanes need.
+
+    With `enable`, they take it in cycles in which that is high.
 
     A single one would be far from most of them. Synthesis tools merge registers that are equal;
     what a reset makes of them tells these apart, so nothing may depend on it.
@@ -18,5 +22,6 @@ def register_copies(m: Module, name: str, value: Value) -> list[Signal]:
         Signal(len(value), name=f"{name}_{i}", init=(i & 1) * ones, reset_less=i > 1)
         for i in range(COPIES)
     ]
-    m.d.sync += [copy.eq(value) for copy in found]
+    with m.If(Const(1) if enable is None else enable):
+        m.d.sync += [copy.eq(value) for copy in found]
     return found

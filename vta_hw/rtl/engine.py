@@ -7,7 +7,7 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Value
+from amaranth.hdl import Cat, Module, Mux, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -186,7 +186,7 @@ class Engine(wiring.Component):
         ]
 
     def _connect_verdict(self, m: Module, units: Mapping[str, Any]) -> None:
-        m.submodules.end = end = EndOfRun()
+        m.submodules.end = end = EndOfRun(len(units))
         fetch = units["fetch"]
         bad_launch = self.settings.insn_base % INSN_BYTES != 0
         m.d.comb += [
@@ -196,7 +196,7 @@ class Engine(wiring.Component):
             end.bad_launch.eq(bad_launch),
             end.start.eq(self.start),
             end.running.eq(self.running),
-            end.moving.eq(_any(unit.moving for unit in units.values())),
+            end.moving.eq(Cat(unit.moving for unit in units.values())),
             end.next_index.eq(fetch.next_index),
             end.count.eq(self.settings.insn_count),
             end.finished.eq(units["compute_stage"].finished),

@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from vta_hw.rtl.mac_array import MacArray
+from vta_hw.rtl.mac_array import DELAY, MacArray
 from vta_hw.rtl.signatures import (
     OPS_BITS,
     AccSlot,
@@ -16,14 +16,20 @@ from vta_hw.rtl.signatures import (
     element_bits,
     gemm_job,
 )
-from vta_hw.rtl.uop_loop import UopLoop, out_of_range
+from vta_hw.rtl.uop_loop import UopLoop
 from vta_hw.spec.config import ACC_LANE_BITS, UOP_BITS, MemType, VtaConfig
 from vta_hw.spec.machine import ACC_HAZARD, ACC_READ_DELAY, ACC_WRITE_DELAY
 
 _READ = 1  # INP and WGT are addressed so many cycles after the grant of the slot,
-_MULTIPLY = _READ + 1  # the elements multiplied in this one,
-_ADD = ACC_READ_DELAY + 1  # and the sums of products added to acc[dst] in this one.
+_TAKE = _READ + 1  # the elements taken by the array in this one,
+_GIVEN = ACC_READ_DELAY + 1  # acc[dst] is here in this one,
+_ADD = _TAKE + DELAY  # and the sums of products are added to it in this one.
 _FORWARDED = ACC_HAZARD - 1  # So many micro-ops before may still be on their way to the memory.
+
+if _ADD != _GIVEN + 1:
+    raise ImportError(
+        f"sums are there {_ADD} cycles after a grant, what they are added to {_GIVEN}"
+    )
 
 
 class Gemm(wiring.Component):
@@ -59,23 +65,21 @@ class Gemm(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """The loop asks for slots; what is granted passes a pipeline that never stops."""
         m = Module()
-        m.submodules.loop = loop = UopLoop(gemm_job(self._config), self._config)
-        connect(m, flipped(self.work), loop.work)
-        connect(m, loop.uop, flipped(self.uop))
-        micro_op = loop.micro_op.payload
-        reset = loop.job.reset
         depth_bits = {
             "dst": self._config.depth_bits(MemType.ACC),
             "src": self._config.depth_bits(MemType.INP),
             "wgt": self._config.depth_bits(MemType.WGT),
         }
-        beyond = {
-            name: out_of_range(getattr(micro_op, name), bits)
-            for name, bits in depth_bits.items()
-        }  # fmt: skip
+        m.submodules.loop = loop = UopLoop(gemm_job(self._config), self._config, depth_bits)
+        connect(m, flipped(self.work), loop.work)
+        connect(m, loop.uop, flipped(self.uop))
+        micro_op = loop.micro_op.payload
+        reset = loop.job.reset
         granted = Signal()
         m.d.comb += [
-            loop.bad.eq(beyond["dst"] | (~reset & (beyond["src"] | beyond["wgt"]))),
+            loop.bad.eq(
+                micro_op.beyond_dst | (~reset & (micro_op.beyond_src | micro_op.beyond_wgt))
+            ),
             self.acc.valid.eq(loop.micro_op.valid & ~loop.bad),
             self.acc.index.eq(micro_op.dst),
             self.acc.write.eq(1),
@@ -116,17 +120,20 @@ class Gemm(wiring.Component):
             self.wgt.enable.eq(reads),
             mac_array.inp.eq(self.inp.data),
             mac_array.wgt.eq(self.wgt.data),
-            mac_array.enable.eq(steps[_MULTIPLY].valid & ~steps[_MULTIPLY].reset),
+            mac_array.enable.eq(steps[_TAKE].valid & ~steps[_TAKE].reset),
         ]
         results = [
             Signal(element_bits(self._config, MemType.ACC), name=f"result_{stage}")
             for stage in range(_ADD + 1, ACC_WRITE_DELAY + 1)
         ]
+        # The oldest of those on their way has left the results when the sums are there.
+        oldest = steps[_GIVEN].forward[-1]
+        given, base = Signal.like(self.acc.read_data), Signal.like(self.acc.read_data)
+        m.d.sync += given.eq(Mux(oldest, results[-1], self.acc.read_data))
         adding = steps[_ADD]
-        former: Value = self.acc.read_data
-        for distance in reversed(range(_FORWARDED)):
+        former: Value = given
+        for distance in reversed(range(_FORWARDED - 1)):
             former = Mux(adding.forward[distance], results[distance], former)
-        base = Signal.like(self.acc.read_data)
         m.d.comb += base.eq(former)
         with m.If(adding.valid):
             m.d.sync += results[0].eq(Mux(adding.reset, 0, _lanes_added(base, mac_array.sums)))

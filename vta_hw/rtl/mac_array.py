@@ -13,6 +13,9 @@ from vta_hw.rtl.fabric import Fabric, fabric_of
 from vta_hw.rtl.signatures import element_bits
 from vta_hw.spec.config import ACC_LANE_BITS, MemType, VtaConfig
 
+DELAY = 3
+"""Cycles from two elements to their sums."""
+
 _FACTOR_BITS = 8
 _PRODUCT_BITS = 2 * _FACTOR_BITS
 _HALF = 1 << (_PRODUCT_BITS - 1)
@@ -24,8 +27,7 @@ class MacArray(wiring.Component):
     Members
     -------
     inp, wgt: one element each, taken in cycles with `enable`.
-    enable: products are registered, in the next cycle their sums.
-    sums: of a cycle with `enable`, two cycles later; they stay until the next ones.
+    sums: of a cycle with `enable`, `DELAY` cycles later; they stay until the next ones.
     """
 
     def __init__(self, config: VtaConfig) -> None:
@@ -40,21 +42,25 @@ class MacArray(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """A register behind the multipliers, one behind the adders."""
+        """A register before the multipliers, one behind them, one behind the adders.
+
+        Block RAM is slow, and may be far from the multipliers.
+        """
         m = Module()
         config = self._config
         row_bits = config.block_in * _FACTOR_BITS
-        multiplied = Signal()
-        m.d.sync += multiplied.eq(self.enable)
+        inp, wgt = Signal.like(self.inp), Signal.like(self.wgt)
+        taken, multiplied = Signal(), Signal()
+        m.d.sync += [taken.eq(self.enable), multiplied.eq(taken)]
+        with m.If(self.enable):
+            m.d.sync += [inp.eq(self.inp), wgt.eq(self.wgt)]
         sums = []
         for row in range(config.batch):
-            first = _factors(self.inp.word_select(row, row_bits))
+            first = _factors(inp.word_select(row, row_bits))
             for channels, products in self._shares(fabric_of(platform)):
-                second = [
-                    _factors(self.wgt.word_select(channel, row_bits)) for channel in channels
-                ]  # fmt: skip
+                second = [_factors(wgt.word_select(channel, row_bits)) for channel in channels]
                 names = [f"{row}_{channel}" for channel in channels]
-                sums += self._dot_products(m, products, first, second, names)
+                sums += self._dot_products(m, products, taken, first, second, names)
         with m.If(multiplied):
             m.d.sync += self.sums.eq(Cat(sums))
         return m
@@ -70,13 +76,14 @@ class MacArray(wiring.Component):
         self,
         m: Module,
         kind: type[_Products],
+        enable: Value,
         first: Sequence[Value],
         second: Sequence[Sequence[Value]],
         names: Sequence[str],
     ) -> list[Value]:
         """A sum per sequence of `second`."""
         products = kind(self._config.block_in, names[0])
-        with m.If(self.enable):
+        with m.If(enable):
             for k, factor in enumerate(first):
                 m.d.sync += products.take(k, factor, [factors[k] for factors in second])
         totals = []

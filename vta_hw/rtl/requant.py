@@ -21,6 +21,11 @@ WHOLE = 10
 HALF_BITS = WHOLE + 1
 """Bits of a number that counts halves."""
 
+Z_BITS = WHOLE + FRACTION
+"""Bits of z in fixed point."""
+BELOW_BITS = 31
+"""Bits that the shift to fixed point may drop."""
+
 _FLOAT32 = data.StructLayout({"fraction": SIGNIFICAND - 1, "exponent": 8, "negative": 1})
 # The exponent field of a float32 whose significand, read as an integer, has the weight 1.
 _UNIT = 150
@@ -49,7 +54,7 @@ SCALE = data.StructLayout(
 
 FIXED = data.StructLayout(
     {
-        "z": signed(WHOLE + FRACTION),
+        "z": signed(Z_BITS),
         "negate": 1,
         "sticky": 1,
         "beyond": 1,
@@ -99,36 +104,39 @@ def round_significand(m: Module, x: Value, enable: Value) -> tuple[Value, Value]
     return rounded, ~sign & rounded[-1]
 
 
-def fix_product(m: Module, product: Value, scale: Value, flip: Value) -> Value:
+def align_product(product: Value, scale: Value) -> Value:
+    """The product (signed, 64 bits), for a large `SCALE` shifted to the left, still of 64 bits."""
+    return Mux(SCALE(scale).coarse, Cat(Const(0, _COARSE), product[: 64 - _COARSE]), product[:])
+
+
+def bits_below(scale: Value) -> Value:
+    """A bit for each of the `BELOW_BITS` lowest of an aligned product: the shift drops it."""
+    return Const((1 << BELOW_BITS) - 1, BELOW_BITS) >> ~SCALE(scale).shift
+
+
+def fix_product(
+    product: Value, aligned: Value, shifted: Value, scale: Value, below: Value, flip: Value
+) -> Value:
     """`FIXED` of a signed 64-bit product; `flip` negates it besides the scale's sign.
 
-    The product has at most 57 bits.
+    The product has at most 57 bits. `aligned` is `align_product`, `shifted` has the `Z_BITS` from
+    bit `SCALE.shift` of that on, `below` is `bits_below`.
     """
     how = SCALE(scale)
-    aligned = Signal(signed(64))
-    shifted = Signal(signed(64))
-    sticky = Signal()
-    beyond = Signal()
     sign = product[-1]
-    bits = WHOLE + FRACTION
-    m.d.comb += [
-        aligned.eq(Mux(how.coarse, Cat(Const(0, _COARSE), product[: 64 - _COARSE]), product[:])),
-        shifted.eq(aligned >> how.shift),
-        sticky.eq((aligned[:31] & (Const((1 << 31) - 1, 31) >> ~how.shift)) != 0),
-        beyond.eq(
-            Mux(
-                how.huge,
-                product.any(),
-                ~_same(shifted[bits - 1 :])
-                | (how.coarse & ~_same(product[64 - _COARSE - 1 :])),
-            )
-        ),
-    ]  # fmt: skip
+    sticky = (aligned[:BELOW_BITS] & below).any()
+    above = aligned[Z_BITS - 1 : -1]
+    beyond = Mux(
+        how.huge,
+        product.any(),
+        ((above ^ all_equal(sign, len(above))) & ~below[: len(above)]).any()
+        | (how.coarse & ~_same(product[64 - _COARSE - 1 :])),
+    )
     # Rounding down made a negative z its complement, whose highest bit differs only for exact
     # powers of two. The bits that can be highest in abs(z) go from 1/4 to 2^8.
     magnitude = shifted[_LEAST : _LEAST + HALF_BITS] ^ all_equal(sign, HALF_BITS)
     return Cat(
-        shifted[: bits - 1],
+        shifted[: Z_BITS - 1],
         sign,
         how.negative ^ flip,
         sticky,

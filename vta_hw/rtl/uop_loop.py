@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -21,8 +23,8 @@ def micro_op_layout(job: data.StructLayout, config: VtaConfig) -> data.StructLay
     """What the loop gives for one micro-op.
 
     Each index is one bit wider than its field in the micro-op or its factors: sums do not wrap,
-    that bit is high if the sum is no number of as many bits. `first` and `last` are those of the
-    instruction.
+    that bit is high if the sum is no number of as many bits. With each goes `beyond_`, whether it
+    lies beyond its memory. `first` and `last` are those of the instruction.
     """
     fields = {slot.name: slot.width for slot in isa.layout(isa.MicroOp, config)}
     indices = {
@@ -34,11 +36,12 @@ def micro_op_layout(job: data.StructLayout, config: VtaConfig) -> data.StructLay
         )
         for name in loop_indices(job)
     }
-    return data.StructLayout({**indices, "first": 1, "last": 1})
+    beyond = {f"beyond_{name}": 1 for name in indices}
+    return data.StructLayout({**indices, **beyond, "first": 1, "last": 1})
 
 
-def out_of_range(index: Value, depth_bits: int) -> Value:
-    """Whether an index of a micro-op lies beyond a memory of 2^depth_bits elements."""
+def _out_of_range(index: Value, depth_bits: int) -> Value:
+    """Whether an index lies beyond a memory of 2^depth_bits elements."""
     return index[depth_bits:].any()
 
 
@@ -46,6 +49,16 @@ class UopLoop(wiring.Component):
     """Takes a job, reads its micro-ops and gives them with their indices (rules G3 and G4).
 
     The job is also followed to its end: this is the whole of `Work` of its unit.
+
+    UOP is read one micro-op ahead: whether a micro-op is taken is known late in a cycle, and only
+    decides whether what was read is used in the next one or kept.
+
+    Parameters
+    ----------
+    job
+        Layout of the instruction.
+    depth_bits
+        For each of its indices, that of the memory it is for.
 
     Members
     -------
@@ -58,8 +71,11 @@ class UopLoop(wiring.Component):
     bad: while micro_op is valid: an index of it is out of range. The job ends there.
     """
 
-    def __init__(self, job: data.StructLayout, config: VtaConfig) -> None:
+    def __init__(
+        self, job: data.StructLayout, config: VtaConfig, depth_bits: Mapping[str, int]
+    ) -> None:
         self._config = config
+        self._depth_bits = depth_bits
         self._job = job
         self._indices = loop_indices(job)
         super().__init__(
@@ -97,12 +113,14 @@ class UopLoop(wiring.Component):
                 | (taken & self.micro_op.payload.last)
             ),
         ]  # fmt: skip
-        u, last = self._count(m, start, counted & advance)
+        step = Signal()
+        m.d.comb += step.eq(counted & advance)
+        u, last = self._count(m, start, step, self._word(m, start, busy, step))
         with m.If(advance):
             m.d.sync += summed.eq(counted)
         with m.If(advance & counted):
             m.d.sync += [
-                beyond.eq(out_of_range(u, self._config.depth_bits(MemType.UOP))),
+                beyond.eq(_out_of_range(u, self._config.depth_bits(MemType.UOP))),
                 self.micro_op.payload.last.eq(last),
                 counted.eq(~last),
             ]
@@ -136,39 +154,64 @@ class UopLoop(wiring.Component):
             ]
         return m
 
-    def _count(self, m: Module, start: Value, step: Value) -> tuple[Value, Value]:
+    def _word(self, m: Module, start: Value, busy: Value, step: Value) -> Value:
+        """The word of the micro-op in hand: the one just read, or the same as a cycle before."""
+        word, kept, stays = Signal.like(self.uop.data), Signal.like(self.uop.data), Signal()
+        m.d.sync += [stays.eq(busy & ~step), kept.eq(word)]
+        m.d.comb += [
+            word.eq(Mux(stays, kept, self.uop.data)),
+            self.uop.enable.eq(start | busy),
+        ]
+        return word
+
+    def _count(self, m: Module, start: Value, step: Value, word: Value) -> tuple[Value, Value]:
         """Place of the micro-op in hand, whether it is the last; with `step` go on to the next."""
         job = self.job
         given = self.work.start.payload
-        u = Signal.like(job.uop_end)
+        u, following = Signal.like(job.uop_end), Signal.like(job.uop_end)
         inner_left = Signal.like(job.iter_in)
         outer_left = Signal.like(job.iter_out)
-        following = Signal.like(u)
-        u_ends = Signal()
+        u_ends, following_ends, first_ends = Signal(), Signal(), Signal()
         inner_ends = Signal()
         last = Signal()
         m.d.comb += [
-            u_ends.eq(u + 1 == job.uop_end),
+            first_ends.eq(given.uop_bgn + 1 == given.uop_end),
+            following_ends.eq(following + 1 == job.uop_end),
             inner_ends.eq(inner_left == 1),
             last.eq(u_ends & inner_ends & (outer_left == 1)),
-            following.eq(Mux(start, given.uop_bgn, Mux(u_ends, job.uop_bgn, u + 1))),
-            self.uop.enable.eq(start | (step & ~last)),
-            self.uop.index.eq(following),
+            self.uop.index.eq(Mux(start, given.uop_bgn, following)),
         ]
+        with m.If(step):
+            m.d.sync += [
+                u.eq(following),
+                u_ends.eq(following_ends),
+                following.eq(Mux(following_ends, job.uop_bgn, following + 1)),
+            ]
+        with m.If(start):
+            m.d.sync += [
+                u.eq(given.uop_bgn),
+                u_ends.eq(first_ends),
+                following.eq(Mux(first_ends, given.uop_bgn, given.uop_bgn + 1)),
+            ]
         with m.If(step & u_ends):
             m.d.sync += inner_left.eq(Mux(inner_ends, job.iter_in, inner_left - 1))
             with m.If(inner_ends):
                 m.d.sync += outer_left.eq(outer_left - 1)
         with m.If(start):
             m.d.sync += [inner_left.eq(given.iter_in), outer_left.eq(given.iter_out)]
-        with m.If(start | step):
-            m.d.sync += u.eq(following)
         for name in self._indices:
-            self._sum(m, name, start, step, u_ends, inner_ends)
+            self._sum(m, name, word, start, step, u_ends, inner_ends)
         return u, last
 
     def _sum(
-        self, m: Module, name: str, start: Value, step: Value, u_ends: Value, inner_ends: Value
+        self,
+        m: Module,
+        name: str,
+        word: Value,
+        start: Value,
+        step: Value,
+        u_ends: Value,
+        inner_ends: Value,
     ) -> None:
         """One index: the offset of the outer loop, that of both, and the sum with the field."""
         outer_factor = getattr(self.job, f"{name}_factor_out")
@@ -177,8 +220,14 @@ class UopLoop(wiring.Component):
         outer = Signal.like(result)
         offset = Signal.like(result)
         slot = next(s for s in isa.layout(isa.MicroOp, self._config) if s.name == name)
+        total = Signal.like(result)
+        m.d.comb += total.eq(_add(offset, word[slot.low : slot.low + slot.width]))
+        beyond = getattr(self.micro_op.payload, f"beyond_{name}")
         with m.If(step):
-            m.d.sync += result.eq(_add(offset, self.uop.data[slot.low : slot.low + slot.width]))
+            m.d.sync += [
+                result.eq(total),
+                beyond.eq(_out_of_range(total, self._depth_bits[name])),
+            ]
         with m.If(step & u_ends):
             m.d.sync += offset.eq(
                 _add(Mux(inner_ends, outer, offset), Mux(inner_ends, outer_factor, inner_factor))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -28,12 +28,17 @@ assert QUIET > _STEPS, "the verdict is found while the machine is quiet"
 class EndOfRun(wiring.Component):
     """Finds the last cycle of a run (rule R2) and the verdict on it.
 
+    Parameters
+    ----------
+    units
+        How many units may move.
+
     Members
     -------
     start, running
         High in cycle 0, and in all cycles of a run.
     moving
-        Whether anything moves in this cycle.
+        A bit per unit: it moves in this cycle. Not after `QUIET` still cycles, less one.
     ended
         High in the last cycle of the run.
     bad_launch
@@ -50,12 +55,12 @@ class EndOfRun(wiring.Component):
         Valid with `ended`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, units: int) -> None:
         super().__init__(
             {
                 "start": In(1),
                 "running": In(1),
-                "moving": In(1),
+                "moving": In(units),
                 "ended": Out(1),
                 "bad_launch": In(1),
                 "fetch_fault": In(FAULT),
@@ -72,14 +77,15 @@ class EndOfRun(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         """Count still cycles; find the verdict in steps, all inputs being still by then."""
         m = Module()
-        moved, still = Signal(), Signal(range(QUIET))
-        m.d.sync += moved.eq(self.moving | self.start)
-        with m.If(moved):
+        moved, still = Signal(len(self.moving) + 1), Signal(range(QUIET))
+        # What moves is known late in a cycle. The last one of a run needs not look at it: after
+        # so many still cycles nothing moves any more.
+        m.d.sync += moved.eq(Cat(self.moving, self.start))
+        with m.If(moved.any()):
             m.d.sync += still.eq(1)
         with m.Elif(self.running & (still != QUIET - 1)):
             m.d.sync += still.eq(still + 1)
-        quiet = ~(self.moving | moved) & (still == QUIET - 1)
-        m.d.comb += self.ended.eq(self.running & quiet)
+        m.d.comb += self.ended.eq(self.running & ~moved.any() & (still == QUIET - 1))
 
         stages = [stage.name.lower() for stage in Stage]
         faults = [self.fetch_fault, *(getattr(self, f"{stage}_fault") for stage in stages)]
