@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fpga.boards.ecp5_parts import Ecp5Part
-from fpga.build import figures, tools
+from fpga.build import figures, multiplier_registers, tools
 from fpga.build.figures import Figures
+from fpga.build.multiplier_registers import absorb_registers
 from fpga.build.stages import BuildError, BuildFolder, Done, Stage, Tell
 from fpga.build.tools import Tool
 from vta_hw.rtl.resources import ECP5, cell_counts, used
 
 VERILOG, CONSTRAINTS, BITSTREAM = "top.v", "top.lpf", "top.bit"
-NETLIST, CELLS = "netlist.json", "cells.json"
+SYNTHESISED, CELLS, NETLIST = "synthesised.json", "cells.json", "netlist.json"
 PLACE_AND_ROUTE_OPTIONS = ("--router", "router2")
 """The other router takes several times as long for a design that fills half of the FPGA."""
 
@@ -76,6 +79,7 @@ def build(
     folder.write(CONSTRAINTS, design.constraints)
     steps.append(folder.run(_synthesis_stage(design, chain.yosys), tell))
     require_fit(design.part, _used((folder.path / CELLS).read_text()), "the design")
+    steps.append(folder.run(_multiplier_stage(design), tell))
     found: dict[int, Figures] = {}
     for seed in seeds:
         steps.append(folder.run(_placement_stage(design, chain.nextpnr, seed), tell))
@@ -121,7 +125,7 @@ def _synthesis_stage(design: Design, yosys: Tool) -> Stage:
             ECP5.synthesis.format(top=design.top),
             "check -assert",
             f"tee -q -o {CELLS} stat -json",
-            f"write_json {NETLIST}",
+            f"write_json {SYNTHESISED}",
         )
     )
 
@@ -129,7 +133,24 @@ def _synthesis_stage(design: Design, yosys: Tool) -> Stage:
         tools.run(yosys, ["-q", "-p", script], work, log)
 
     return Stage(
-        "synthesis", "synthesis", (script, yosys.version), (VERILOG,), (NETLIST, CELLS), make
+        "synthesis", "synthesis", (script, yosys.version), (VERILOG,), (SYNTHESISED, CELLS), make
+    )
+
+
+def _multiplier_stage(design: Design) -> Stage:
+    def make(work: Path, log: Path) -> None:
+        netlist = json.loads((work / SYNTHESISED).read_text())
+        moved = absorb_registers(netlist["modules"][design.top])
+        (work / NETLIST).write_text(json.dumps(netlist))
+        log.write_text(f"{moved} factors are registered in the multipliers\n")
+
+    return Stage(
+        "multiplier-registers",
+        "moving registers into multipliers",
+        (design.top, inspect.getsource(multiplier_registers)),
+        (SYNTHESISED,),
+        (NETLIST,),
+        make,
     )
 
 

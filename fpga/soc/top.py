@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
+from amaranth.hdl import (
+    Cat,
+    ClockDomain,
+    ClockSignal,
+    DomainRenamer,
+    Module,
+    Mux,
+    ResetSignal,
+    Signal,
+    Value,
+)
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Flow, In, Out, flipped
 
@@ -83,7 +93,12 @@ class Soc(wiring.Component):
         )
         m.submodules.memory = memory = AxiMemory(config, self._timing)
         resetting = Signal()
-        m.submodules.core = core = ResetInserter(resetting)(Core(config))
+        # The core's reset goes to most of the FPGA: a register of its own gives it a whole cycle.
+        core_reset = Signal(init=1)
+        m.domains.core = ClockDomain()
+        m.d.sync += core_reset.eq(resetting)
+        m.d.comb += [ClockSignal("core").eq(ClockSignal()), ResetSignal("core").eq(core_reset)]
+        m.submodules.core = core = DomainRenamer("core")(Core(config))
         wiring.connect(m, memory.pins, flipped(self.pins))
         # What the core had open is forgotten, and the controller comes to a stop first.
         with m.If(link.core_reset):
@@ -98,13 +113,13 @@ class Soc(wiring.Component):
             link.settled.eq(memory.settled),
             memory.clear.eq(resetting),
         ]
-        self._share_memory(m, core, link, memory, resetting)
-        self._control(m, core, link, resetting)
+        self._share_memory(m, core, link, memory, resetting | core_reset)
+        self._control(m, core, link, resetting | core_reset)
         self._light(m, core, link, resetting)
         return m
 
     def _share_memory(
-        self, m: Module, core: Any, link: Link, memory: AxiMemory, resetting: Signal
+        self, m: Module, core: Any, link: Link, memory: AxiMemory, resetting: Value
     ) -> None:
         """A reset may last longer than the link's part in it: nothing passes until it is over."""
         running = core.tap_running
@@ -127,7 +142,7 @@ class Soc(wiring.Component):
                 else:
                     m.d.comb += [port.eq(here), there.eq(here)]
 
-    def _control(self, m: Module, core: Any, link: Link, resetting: Signal) -> None:
+    def _control(self, m: Module, core: Any, link: Link, resetting: Value) -> None:
         """The link is the master of the core's registers; nothing passes during a reset."""
         for name, member in AxiLite().members.items():
             master, port = getattr(link.control, name), getattr(core, SLAVE + name)

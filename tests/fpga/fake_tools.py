@@ -14,7 +14,9 @@ cells = json.loads({cells!r})
 script = sys.argv[sys.argv.index("-p") + 1]
 text = open("top.v").read()
 json.dump({{"design": {{"num_cells_by_type": cells}}}}, open("cells.json", "w"))
-open("netlist.json", "w").write("netlist of " + text)
+module = {{"cells": {{}}, "ports": {{}}, "attributes": {{"text": text}}}}
+netlist = {{"modules": {{sys.argv[-1].split("-top ")[1].split(";")[0].split()[0]: module}}}}
+json.dump(netlist, open("synthesised.json", "w"))
 """
 _NEXTPNR = """
 def value(name):

@@ -48,6 +48,7 @@ def test_a_build(fakes: FakeTools, tmp_path: Path):
     assert told == [
         "writing Verilog",
         "synthesis",
+        "moving registers into multipliers",
         "place and route with seed 1",
         "packing the bitstream",
     ]
@@ -58,7 +59,7 @@ def test_a_build(fakes: FakeTools, tmp_path: Path):
     again, told = build(tmp_path)
     assert told == [] == fakes.calls()
     assert again.figures == built.figures
-    assert [step.taken_over for step in again.steps] == [True] * 4
+    assert [step.taken_over for step in again.steps] == [True] * 5
 
 
 def test_the_best_seed_is_kept(fakes: FakeTools, tmp_path: Path):

@@ -148,23 +148,25 @@ class AccMemory(wiring.Component):
         last = Signal(self._index_bits)
         m.d.comb += last.eq(load.index + load.count - 1)
         granted = []
-        grants: dict[str, list[Value]] = {"gemm": [], "alu": [], "fill": []}
+        # What is free for a unit does not look at whether it asks, which is known last.
+        free: dict[str, list[Value]] = {"gemm": [], "alu": [], "fill": []}
+        asks = {
+            "gemm": (gemm.valid, gemm.index),
+            "alu": (alu.valid, alu.index),
+            "fill": (load.fill & ~load.beat, load.fill_index),
+        }
         for half in range(ACC_HALVES):
             access = Signal(self._access, name=f"granted_{half}")
             ends = (load.index, last)
             beat = load.beat & Cat(end[-1] == half for end in ends).any()
-            asks = {
-                "gemm": gemm.valid & (gemm.index[-1] == half),
-                "alu": alu.valid & (alu.index[-1] == half),
-                "fill": load.fill & ~load.beat & (load.fill_index[-1] == half),
-            }
-            free = ~beat
-            for name, asked in asks.items():
-                taken = Signal(name=f"grant_{name}_{half}")
-                m.d.comb += taken.eq(asked & free)
-                grants[name].append(taken)
-                free = free & ~asked
-            by = {name: taken[half] for name, taken in grants.items()}
+            unasked = ~beat
+            by = {}
+            for name, (asked, index) in asks.items():
+                here = Signal(name=f"free_{name}_{half}")
+                m.d.comb += here.eq(unasked)
+                free[name].append(here)
+                by[name] = asked & (index[-1] == half) & here
+                unasked = here & ~(asked & (index[-1] == half))
             m.d.comb += [
                 access.index.eq(
                     Mux(
@@ -184,10 +186,14 @@ class AccMemory(wiring.Component):
                 ),
             ]  # fmt: skip
             granted.append(access)
+        grants = {
+            name: asked & Mux(index[-1], free[name][1], free[name][0])
+            for name, (asked, index) in asks.items()
+        }
         m.d.comb += [
-            gemm.grant.eq(Cat(grants["gemm"]).any()),
-            alu.grant.eq(Cat(grants["alu"]).any()),
-            load.fill_grant.eq(Cat(grants["fill"]).any()),
+            gemm.grant.eq(grants["gemm"]),
+            alu.grant.eq(grants["alu"]),
+            load.fill_grant.eq(grants["fill"]),
         ]
         return granted
 

@@ -56,9 +56,10 @@ class _Held:
     b: it, or REQ's bias. amount: of stage 0's shift, right with the sign or, with `left`, to the
     left by 32 less it; straight: it is less than 32, or with `left` 32. factor: what is multiplied,
     as it was read; a cycle later, multiplier: in mode *float* its significand, `scale` being the
-    rest, and after one more `below` the bits that its shift drops. right: of the last shift,
-    rounds_down: it is not 0, and limits: REQ's clamp; all a cycle after `next_right` and `bounds`.
-    coarse: the part of stage 3's shift that both kinds of numbers have, in units of 2^_FINE_BITS.
+    rest, and after one more `below` the bits that its shift drops. right: of the last shift, down:
+    it is not 0 and negative numbers are to be less before, as RSR and *double* want them, and
+    limits: REQ's clamp; all a cycle after `next_right` and `bounds`. coarse: the part of stage 3's
+    shift that both kinds of numbers have, in units of 2^_FINE_BITS.
     """
 
     def __init__(self) -> None:
@@ -67,12 +68,12 @@ class _Held:
         self.left = Signal()
         self.straight = Signal()
         self.factor = Signal(signed(ACC_LANE_BITS))
-        self.multiplier = Signal(signed(ACC_LANE_BITS))
+        self.multiplier = Signal(signed(ACC_LANE_BITS), reset_less=True)
         self.scale = Signal(SCALE)
         self.below = Signal(BELOW_BITS)
         self.next_right = Signal(6)
         self.right = Signal(6)
-        self.rounds_down = Signal()
+        self.down = Signal()
         self.coarse = Signal(_COARSE_BITS)
         self.bounds = Signal(REQ_SHIFTS)
         self.limits = Signal(LIMITS)
@@ -107,6 +108,7 @@ class AluLane(wiring.Component):
 
     def __init__(self, *, requant: bool) -> None:
         self._requant = requant
+        self._later = Signal(OPERATION)
         super().__init__(
             {
                 "operation": In(OPERATION),
@@ -123,8 +125,12 @@ class AluLane(wiring.Component):
         """The stages, each with its register; without `requant` the last two only pass on."""
         m = Module()
         held = _Held()
+        # What comes after stage 0 asks a cycle later, and so can ask a register that is near.
+        m.d.sync += self._later.eq(self.operation)
         a = Signal(signed(ACC_LANE_BITS))
-        first, x = Signal(signed(ACC_LANE_BITS)), Signal(signed(ACC_LANE_BITS))
+        first = Signal(signed(ACC_LANE_BITS))
+        # What feeds multipliers has neither reset nor enable, so that it can become part of them.
+        x = Signal(signed(ACC_LANE_BITS), reset_less=True)
         self._take(m, held)
         self._begin(m, a, held, first)
         # Numbers that are finished, where they lie in the register behind each stage.
@@ -141,12 +147,9 @@ class AluLane(wiring.Component):
         else:
             product = low_product if fabric_of(platform).wide_multipliers else operator.mul
             second, third = Signal(ACC_LANE_BITS), Signal(ACC_LANE_BITS)
-            with m.If(self.stage[1]):
-                m.d.sync += x.eq(first)
+            m.d.sync += x.eq(first)
             with m.If(self.stage[2]):
-                m.d.sync += second.eq(
-                    Mux(self.operation.multiplies, product(x, held.multiplier), x)
-                )
+                m.d.sync += second.eq(Mux(self._later.multiplies, product(x, held.multiplier), x))
             with m.If(self.stage[3]):
                 m.d.sync += third.eq(second)
             with m.If(self.stage[4]):
@@ -178,7 +181,7 @@ class AluLane(wiring.Component):
             return
         significand, scale = unpack_scale(held.factor)
         m.d.sync += [
-            held.multiplier.eq(Mux(self.operation.float, significand, held.factor)),
+            held.multiplier.eq(Mux(self._later.float, significand, held.factor)),
             held.scale.eq(scale),
             held.below.eq(bits_below(held.scale)),
         ]
@@ -200,10 +203,10 @@ class AluLane(wiring.Component):
         shared = SCALE(held.scale.as_value()).shift[_FINE_BITS:]
         m.d.sync += [
             held.right.eq(held.next_right),
-            held.rounds_down.eq(held.next_right != 0),
-            held.coarse.eq(Mux(self.operation.float, shared, own)),
+            held.down.eq((held.next_right != 0) & (self._later.doubles | self._later.rsr)),
+            held.coarse.eq(Mux(self._later.float, shared, own)),
             held.limits.eq(
-                clamp_limits(self.operation.zero_point, bounds.clamp_min, bounds.clamp_max)
+                clamp_limits(self._later.zero_point, bounds.clamp_min, bounds.clamp_max)
             ),
         ]
 
@@ -231,15 +234,14 @@ class AluLane(wiring.Component):
 
     def _round(self, m: Module, first: Value, x: Value, wrapped: Value) -> None:
         """Stage 1: in mode *float* the number as a float32 holds it."""
-        rounded, past_most = round_significand(m, first, self.operation.float)
-        with m.If(self.stage[1]):
-            m.d.sync += [x.eq(rounded), wrapped.eq(past_most)]
+        rounded, past_most = round_significand(m, first, self._later.float)
+        m.d.sync += [x.eq(rounded), wrapped.eq(past_most)]
 
     def _multiply(
         self, m: Module, x: Value, wrapped: Value, held: _Held, product: Value, flip: Value
     ) -> None:
         """Stage 2: the product, or the number itself."""
-        operation = self.operation
+        operation = self._later
         with m.If(self.stage[2]):
             m.d.sync += flip.eq(wrapped)
             with m.If(operation.multiplies):
@@ -255,7 +257,7 @@ class AluLane(wiring.Component):
         bit below the halves is the carry of that and goes. The shift's larger part is done here,
         by what shifts the product of mode *float*, of which the rest is in `requant`.
         """
-        operation = self.operation
+        operation = self._later
         twice = Signal(signed(ACC_LANE_BITS + 2))
         high = Signal(signed(ACC_LANE_BITS + 2))
         total = Signal(signed(_HALVES))
@@ -263,12 +265,8 @@ class AluLane(wiring.Component):
         aligned = Signal(signed(_PRODUCT))
         shiftable = Signal(signed(Z_BITS + (1 << _FINE_BITS + _COARSE_BITS) - 1))
         fixed = Signal(FIXED.size)
-        down = held.rounds_down & product[-1]
-        change = Mux(
-            operation.doubles,
-            Mux(down, Const(-1, signed(3)), Const(1, signed(3))),
-            Mux(operation.rsr & down, Const(-2, signed(3)), Const(0, signed(3))),
-        )
+        # With `doubles` 1, and -1 if negative and to be shifted; else 0, and RSR's -2.
+        change = Cat(operation.doubles, (held.down & product[-1]).replicate(2)).as_signed()
         m.d.comb += [
             twice.eq(Cat(Const(0, 1), product[: ACC_LANE_BITS + 1])),
             high.eq(product[ACC_LANE_BITS - 2 :]),
@@ -291,7 +289,7 @@ class AluLane(wiring.Component):
 
     def _finish(self, m: Module, halves: Value, held: _Held) -> None:
         """Stage 4: the rest of the shift, round up, and for REQ add the zero point and clamp."""
-        operation = self.operation
+        operation = self._later
         shifted = Signal(signed(_HALVES))
         rounded = Signal(signed(_HALVES))
         m.d.comb += [

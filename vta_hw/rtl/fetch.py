@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, ValueLike
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -85,19 +85,19 @@ class Fetch(wiring.Component):
         return m
 
     def _request(self, m: Module, stopped: Value, dispatched: Value) -> None:
-        """Chunks, numbered by the place of their first instruction in memory."""
+        """Chunks, numbered by the place of their first instruction in memory.
+
+        How long the next one is, is found a chunk before: whether it is granted is known late.
+        """
         where = Signal(ADDRESS_BITS - _LOG_INSN_BYTES)
         remaining = Signal(INDEX_BITS)
         outstanding = Signal(range(FETCH_BUFFER + 1))
         offset = where[:_LOG_CHUNK]
-        room = Signal(range(FETCH_CHUNK + 1))
         chunk = Signal(range(FETCH_CHUNK + 1))
         granted = Signal()
         request = self.port.request
         m.d.comb += [
-            room.eq(FETCH_CHUNK - offset),
-            chunk.eq(Mux(remaining < room, remaining, room)),
-            request.valid.eq(~stopped & (remaining != 0) & (outstanding + chunk <= FETCH_BUFFER)),
+            request.valid.eq(~stopped & (chunk != 0) & (outstanding + chunk <= FETCH_BUFFER)),
             granted.eq(request.valid & request.ready),
         ]
         aligned = where[self._log_per_beat :]
@@ -109,10 +109,24 @@ class Fetch(wiring.Component):
             m.d.comb += request.payload.length.eq(chunk * self._beats - 1)
         taken = Mux(granted, chunk, 0)
         m.d.sync += outstanding.eq(outstanding + taken - dispatched)
+        first, left = Signal.like(where), Signal.like(remaining)
+        m.d.comb += [
+            first.eq(self.base >> _LOG_INSN_BYTES),
+            left.eq(remaining - chunk),
+        ]
         with m.If(self.start):
-            m.d.sync += [where.eq(self.base >> _LOG_INSN_BYTES), remaining.eq(self.count)]
+            m.d.sync += [
+                where.eq(first),
+                remaining.eq(self.count),
+                chunk.eq(_least(self.count, FETCH_CHUNK - first[:_LOG_CHUNK])),
+            ]
         with m.Elif(granted):
-            m.d.sync += [where.eq(where + chunk), remaining.eq(remaining - chunk)]
+            # Only the first chunk begins where no other could.
+            m.d.sync += [
+                where.eq(where + chunk),
+                remaining.eq(left),
+                chunk.eq(_least(left, FETCH_CHUNK)),
+            ]
 
     def _buffer(self, m: Module, dispatched: Value) -> tuple[Value, Value]:
         """The next instruction, and whether it is there: two cycles after its last beat (F2)."""
@@ -198,3 +212,7 @@ class Fetch(wiring.Component):
         load = (word.opcode == isa.Opcode.LOAD) & word.memory_type.matches(*loads)
         store = word.opcode == isa.Opcode.STORE
         return {Stage.LOAD: load, Stage.COMPUTE: ~(load | store), Stage.STORE: store}
+
+
+def _least(count: Value, most: ValueLike) -> Value:
+    return Mux(count < most, count, most)

@@ -115,6 +115,7 @@ class Head(wiring.Component):
         m.d.comb += [
             self.ready.eq(done[-1]),
             transfer.word.eq(self.instruction.word),
+            transfer.held.eq(self._instruction.word),
             transfer.step.eq(Cat(self.valid, done[:-1]) & ~done),
             transfer.dram_limit.eq(self.dram_limit),
             self.info.index.eq(self._instruction.index),

@@ -49,11 +49,12 @@ class MacArray(wiring.Component):
         m = Module()
         config = self._config
         row_bits = config.block_in * _FACTOR_BITS
-        inp, wgt = Signal.like(self.inp), Signal.like(self.wgt)
+        # With neither reset nor enable, so that they can become part of the multipliers.
+        inp = Signal.like(self.inp, reset_less=True)
+        wgt = Signal.like(self.wgt, reset_less=True)
         taken, multiplied = Signal(), Signal()
         m.d.sync += [taken.eq(self.enable), multiplied.eq(taken)]
-        with m.If(self.enable):
-            m.d.sync += [inp.eq(self.inp), wgt.eq(self.wgt)]
+        m.d.sync += [inp.eq(self.inp), wgt.eq(self.wgt)]
         sums = []
         for row in range(config.batch):
             first = _factors(inp.word_select(row, row_bits))

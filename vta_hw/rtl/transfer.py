@@ -60,7 +60,8 @@ class Transfer(wiring.Component):
     """Checks a LOAD or STORE of one stage in three steps and makes its job.
 
     `step` is high in the three cycles in which step 1, 2 and 3 are to be done, bit 0 first; `word`
-    keeps its value from the first of them on. The outputs hold from the cycle after the third.
+    is there in the first, `held` is the same from the second on. The outputs hold from the cycle
+    after the third.
 
     Members
     -------
@@ -83,6 +84,7 @@ class Transfer(wiring.Component):
         super().__init__(
             {
                 "word": In(INSN_BITS),
+                "held": In(INSN_BITS),
                 "step": In(3),
                 "dram_limit": In(LIMIT_BITS),
                 **{name: In(width) for name, width in base_ports(stage).items()},
@@ -96,18 +98,19 @@ class Transfer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Sums, then products, then comparisons."""
         m = Module()
-        fields = instruction_fields(self._form, self._config)(self.word)
+        layout = instruction_fields(self._form, self._config)
+        word, fields = layout(self.word), layout(self.held)
         # Step 1. Bases are multiples of every element size, so all is counted in elements.
         rows, columns = Signal(_SIDE_BITS), Signal(_SIDE_BITS)
         row_last = Signal(SIZE_BITS)
         first = Signal(DRAM_BITS + 1)
-        base = self._pick(fields, lambda e: getattr(self, base_name(e)) >> self._log(e))
+        base = self._pick(word, lambda e: getattr(self, base_name(e)) >> self._log(e))
         with m.If(self.step[0]):
             m.d.sync += [
-                rows.eq(fields.y_pad_0 + fields.y_size + fields.y_pad_1),
-                columns.eq(fields.x_pad_0 + fields.x_size + fields.x_pad_1),
-                row_last.eq(fields.y_size - 1),
-                first.eq(base + fields.dram_base),
+                rows.eq(word.y_pad_0 + word.y_size + word.y_pad_1),
+                columns.eq(word.x_pad_0 + word.x_size + word.x_pad_1),
+                row_last.eq(word.y_size - 1),
+                first.eq(base + word.dram_base),
             ]
         # Step 2.
         area, span = Signal(2 * _SIDE_BITS), Signal(SIZE_BITS + STRIDE_BITS)
@@ -130,7 +133,7 @@ class Transfer(wiring.Component):
         if self._stage is Stage.STORE:
             m.d.comb += self.job.rows.eq(fields.y_size)
         else:
-            self._connect_padding(m, fields, columns)
+            self._connect_padding(m, word, fields, columns)
         return m
 
     def _log(self, memory: MemType) -> int:
@@ -179,14 +182,15 @@ class Transfer(wiring.Component):
             self.job.sram.eq(fields.sram_base),
         ]
 
-    def _connect_padding(self, m: Module, fields: Value, columns: Value) -> None:
+    def _connect_padding(self, m: Module, word: Value, fields: Value, columns: Value) -> None:
         # Without rows to read, all padding comes first and the pads left and right do not count.
-        reads = fields.y_size != 0
+        reads = Signal()
         above, below = Signal(PAD_BITS + 1), Signal(PAD_BITS)
         with m.If(self.step[0]):
             m.d.sync += [
-                above.eq(fields.y_pad_0 + Mux(reads, 0, fields.y_pad_1)),
-                below.eq(Mux(reads, fields.y_pad_1, 0)),
+                reads.eq(word.y_size != 0),
+                above.eq(word.y_pad_0 + Mux(word.y_size != 0, 0, word.y_pad_1)),
+                below.eq(Mux(word.y_size != 0, word.y_pad_1, 0)),
             ]
         before, after = Signal.like(self.job.fill_first), Signal.like(self.job.fill_last)
         with m.If(self.step[1]):

@@ -1,0 +1,100 @@
+"""Moves registers into the multipliers that they feed, which synthesis leaves beside them.
+
+A MULT18X18D of an ECP5 has a register at each input. Yosys does not use them, so that a factor goes
+from a register in the fabric to a multiplier that may be far away before anything is done with it.
+Here a factor whose bits all come from registers with the same clock, always enabled and without
+reset, is taken from before these; registers that then feed nothing are removed. Nothing else
+changes: what the multiplier sees in a cycle is what it saw before.
+
+Ports and parameters are those of Lattice's primitive (FPGA-TN-02205, ECP5 sysDSP usage guide).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+MULTIPLIER, REGISTER = "MULT18X18D", "TRELLIS_FF"
+FACTOR_BITS = 18
+_SIDES = ("A", "B")
+_ZERO, _ONE = "0", "1"
+
+Bit = int | str
+"""A net's number, or a constant."""
+
+
+def absorb_registers(module: Mapping[str, Any]) -> int:
+    """Change `module` (of a netlist as Yosys writes it in JSON); gives how many factors moved."""
+    cells = module["cells"]
+    registers = {
+        cell["connections"]["Q"][0]: cell for cell in cells.values() if _is_plain_register(cell)
+    }
+    moved = 0
+    for cell in cells.values():
+        if cell["type"] == MULTIPLIER:
+            moved += sum(_absorb(cell, side, registers) for side in _SIDES)
+    _remove_unused(module, registers)
+    return moved
+
+
+def _is_plain_register(cell: Mapping[str, Any]) -> bool:
+    """Whether it takes its input at each rising edge, and has no reset."""
+    if cell["type"] != REGISTER:
+        return False
+    parameters, connections = cell["parameters"], cell["connections"]
+    enabled = parameters.get("CEMUX", "1") == "1" or connections.get("CE") == [_ONE]
+    free = connections.get("LSR", [_ZERO]) == [_ZERO]
+    return bool(
+        enabled
+        and free
+        and parameters.get("CLKMUX", "CLK") == "CLK"
+        and parameters.get("REGSET", "RESET") == "RESET"
+    )
+
+
+def _absorb(multiplier: Any, side: str, registers: Mapping[Bit, Any]) -> bool:
+    connections, parameters = multiplier["connections"], multiplier["parameters"]
+    if f"REG_INPUT{side}_CLK" in parameters:
+        return False
+    ports = [f"{side}{bit}" for bit in range(FACTOR_BITS)]
+    bits = [connections[port][0] for port in ports]
+    feeding = [registers.get(bit) for bit in bits if bit != _ZERO]
+    clocks = {cell["connections"]["CLK"][0] if cell else None for cell in feeding}
+    clocks |= set(connections.get("CLK0", []))
+    if not feeding or len(clocks) != 1 or None in clocks:
+        return False
+    for port, bit in zip(ports, bits, strict=True):
+        if bit != _ZERO:
+            connections[port] = list(registers[bit]["connections"]["DI"])
+    for port, value in (("CLK0", clocks.pop()), ("CE0", _ONE), ("RST0", _ZERO)):
+        connections[port] = [value]
+        multiplier["port_directions"][port] = "input"
+    for name, value in (("CLK", "CLK0"), ("CE", "CE0"), ("RST", "RST0")):
+        parameters[f"REG_INPUT{side}_{name}"] = value
+    return True
+
+
+def _remove_unused(module: Mapping[str, Any], registers: Mapping[Bit, Any]) -> None:
+    cells = module["cells"]
+    uses = Counter(_read_bits(module))
+    unused = [
+        name for name, cell in cells.items()
+        if cell["type"] == REGISTER
+        and (bit := cell["connections"]["Q"][0]) in registers
+        and not uses[bit]
+    ]  # fmt: skip
+    for name in unused:
+        del cells[name]
+
+
+def _read_bits(module: Mapping[str, Any]) -> Iterator[Bit]:
+    """The bits that inputs of cells and ports of the module take, as often as they do."""
+    for cell in module["cells"].values():
+        directions = cell["port_directions"]
+        for port, bits in cell["connections"].items():
+            if directions[port] != "output":
+                yield from bits
+    for port in module["ports"].values():
+        if port["direction"] != "input":
+            yield from port["bits"]
