@@ -2,9 +2,11 @@
 
 A MULT18X18D of an ECP5 has a register at each input. Yosys does not use them, so that a factor goes
 from a register in the fabric to a multiplier that may be far away before anything is done with it.
-Here a factor whose bits all come from registers with the same clock, always enabled and without
-reset, is taken from before these; registers that then feed nothing are removed. Nothing else
-changes: what the multiplier sees in a cycle is what it saw before.
+Here a factor whose bits all come from registers with the same clock, always enabled, is taken from
+before these; registers that then feed nothing are removed. Nothing else changes: what the
+multiplier sees in a cycle is what it saw before. Synthesis also makes resets of logic: a bit that
+is cleared by what other bits of its factor are not gets that as a LUT. A factor all of whose bits
+have a reset is left alone.
 
 Ports and parameters are those of Lattice's primitive (FPGA-TN-02205, ECP5 sysDSP usage guide).
 """
@@ -19,6 +21,7 @@ MULTIPLIER, REGISTER = "MULT18X18D", "TRELLIS_FF"
 FACTOR_BITS = 18
 _SIDES = ("A", "B")
 _ZERO, _ONE = "0", "1"
+_A_AND_NOT_B = 0x2222  # contents of a LUT
 
 Bit = int | str
 """A net's number, or a constant."""
@@ -28,32 +31,74 @@ def absorb_registers(module: Mapping[str, Any]) -> int:
     """Change `module` (of a netlist as Yosys writes it in JSON); gives how many factors moved."""
     cells = module["cells"]
     registers = {
-        cell["connections"]["Q"][0]: cell for cell in cells.values() if _is_plain_register(cell)
-    }
+        cell["connections"]["Q"][0]: cell for cell in cells.values() if _is_simple(cell)
+    }  # fmt: skip
+    inputs = _Inputs(module, registers)
     moved = 0
-    for cell in cells.values():
-        if cell["type"] == MULTIPLIER:
-            moved += sum(_absorb(cell, side, registers) for side in _SIDES)
+    for cell in [cell for cell in cells.values() if cell["type"] == MULTIPLIER]:
+        moved += sum(_absorb(cell, side, registers, inputs) for side in _SIDES)
     _remove_unused(module, registers)
     return moved
 
 
-def _is_plain_register(cell: Mapping[str, Any]) -> bool:
-    """Whether it takes its input at each rising edge, and has no reset."""
+def _is_simple(cell: Mapping[str, Any]) -> bool:
+    """Whether it takes its input at each rising edge, but for a synchronous reset."""
     if cell["type"] != REGISTER:
         return False
     parameters, connections = cell["parameters"], cell["connections"]
-    enabled = parameters.get("CEMUX", "1") == "1" or connections.get("CE") == [_ONE]
-    free = connections.get("LSR", [_ZERO]) == [_ZERO]
+    # In JSON, Yosys marks strings that could be numbers by a space behind them.
+    enabled = parameters.get("CEMUX", "1").strip() == "1" or connections.get("CE") == [_ONE]
+    synchronous = parameters.get("SRMODE", "LSR_OVER_CE") == "LSR_OVER_CE"
     return bool(
         enabled
-        and free
+        and (synchronous or not _is_reset(cell))
+        and parameters.get("LSRMUX", "LSR") == "LSR"
         and parameters.get("CLKMUX", "CLK") == "CLK"
         and parameters.get("REGSET", "RESET") == "RESET"
     )
 
 
-def _absorb(multiplier: Any, side: str, registers: Mapping[Bit, Any]) -> bool:
+def _is_reset(register: Mapping[str, Any]) -> bool:
+    return bool(register["connections"].get("LSR", [_ZERO]) != [_ZERO])
+
+
+class _Inputs:
+    """What registers take, with their resets in a LUT; made once for each."""
+
+    def __init__(self, module: Mapping[str, Any], registers: Mapping[Bit, Any]) -> None:
+        self._cells = module["cells"]
+        self._registers = registers
+        self._made: dict[Bit, Bit] = {}
+        used = [
+            bit
+            for cell in self._cells.values()
+            for bits in cell["connections"].values()
+            for bit in bits
+            if isinstance(bit, int)
+        ]
+        ports = [bit for port in module["ports"].values() for bit in port["bits"]]
+        self._next = max([0, *used, *(bit for bit in ports if isinstance(bit, int))]) + 1
+
+    def of(self, output: Bit) -> Bit:
+        """The net that the register with this output takes in each cycle."""
+        register = self._registers[output]
+        taken = register["connections"]["DI"][0]
+        if not _is_reset(register):
+            return taken
+        if output not in self._made:
+            self._made[output] = self._next
+            inputs = {"A": [taken], "B": register["connections"]["LSR"], "C": [_ZERO], "D": [_ZERO]}
+            self._cells[f"unless_reset_{self._next}"] = {
+                "type": "LUT4",
+                "parameters": {"INIT": f"{_A_AND_NOT_B:016b} "},
+                "port_directions": {**dict.fromkeys(inputs, "input"), "Z": "output"},
+                "connections": {**inputs, "Z": [self._next]},
+            }
+            self._next += 1
+        return self._made[output]
+
+
+def _absorb(multiplier: Any, side: str, registers: Mapping[Bit, Any], inputs: _Inputs) -> bool:
     connections, parameters = multiplier["connections"], multiplier["parameters"]
     if f"REG_INPUT{side}_CLK" in parameters:
         return False
@@ -62,11 +107,11 @@ def _absorb(multiplier: Any, side: str, registers: Mapping[Bit, Any]) -> bool:
     feeding = [registers.get(bit) for bit in bits if bit != _ZERO]
     clocks = {cell["connections"]["CLK"][0] if cell else None for cell in feeding}
     clocks |= set(connections.get("CLK0", []))
-    if not feeding or len(clocks) != 1 or None in clocks:
+    if len(clocks) != 1 or None in clocks or all(cell and _is_reset(cell) for cell in feeding):
         return False
     for port, bit in zip(ports, bits, strict=True):
         if bit != _ZERO:
-            connections[port] = list(registers[bit]["connections"]["DI"])
+            connections[port] = [inputs.of(bit)]
     for port, value in (("CLK0", clocks.pop()), ("CE0", _ONE), ("RST0", _ZERO)):
         connections[port] = [value]
         multiplier["port_directions"][port] = "input"

@@ -21,14 +21,18 @@ from fpga.build.multiplier_registers import (
 CLOCK, OTHER_CLOCK, ENABLE = 2, 3, 4
 PINS = range(10, 10 + 2 * FACTOR_BITS)
 """Inputs of the module: bits of two factors."""
-PLAIN = {"CEMUX": "1", "CLKMUX": "CLK", "LSRMUX": "LSR", "REGSET": "RESET"}
+PLAIN = {"CEMUX": "1 ", "CLKMUX": "CLK", "LSRMUX": "LSR", "REGSET": "RESET"}
 ODD = {
     "enable": ({"CEMUX": "CE"}, {"CE": [ENABLE]}),
-    "reset": ({}, {"LSR": [ENABLE]}),
+    "reset": ({"SRMODE": "ASYNC"}, {"LSR": [ENABLE]}),
     "set": ({"REGSET": "SET"}, {}),
     "falling": ({"CLKMUX": "INV"}, {}),
     "other clock": ({}, {"CLK": [OTHER_CLOCK]}),
 }
+
+
+CLEARED = "cleared"
+ODD_OR_CLEARED = {**ODD, CLEARED: ({"SRMODE": "LSR_OVER_CE"}, {"LSR": [ENABLE]})}
 
 
 def _cell(kind: str, parameters: dict[str, str], inputs: dict[str, Any], outputs: dict[str, Any]):
@@ -41,7 +45,7 @@ def _cell(kind: str, parameters: dict[str, str], inputs: dict[str, Any], outputs
 
 
 def _register(source: Any, output: int, odd: str | None = None):
-    parameters, inputs = ODD[odd] if odd else ({}, {})
+    parameters, inputs = ODD_OR_CLEARED[odd] if odd else ({}, {})
     plain = {"CLK": [CLOCK], "DI": [source], "LSR": ["0"]}
     return _cell(REGISTER, PLAIN | parameters, plain | inputs, {"Q": [output]})
 
@@ -82,8 +86,15 @@ def _run(module: dict[str, Any], seed: int) -> list[list[int]]:
                 values[cell["connections"]["Q"][0]] = state.get(name, int(one))
         for name, cell in cells:
             pins = {port: nets[0] for port, nets in cell["connections"].items()}
+            if cell["type"] == "LUT4":
+                place = sum(values[pins[port]] << bit for bit, port in enumerate("ABCD"))
+                values[pins["Z"]] = int(cell["parameters"]["INIT"], 2) >> place & 1
+        for name, cell in cells:
+            pins = {port: nets[0] for port, nets in cell["connections"].items()}
+            if cell["type"] == "LUT4":
+                continue
             if cell["type"] == REGISTER:
-                enabled = cell["parameters"]["CEMUX"] == "1" or values[pins["CE"]]
+                enabled = cell["parameters"]["CEMUX"] == "1 " or values[pins["CE"]]
                 if enabled:
                     following[name] = values[pins["DI"]]
                 if values[pins["LSR"]]:
@@ -114,7 +125,7 @@ def modules(draw: st.DrawFn) -> dict[str, Any]:
         fate = draw(st.sampled_from(["plain", "plain", "mixed"]))
         for bit in range(FACTOR_BITS):
             pin, net = PINS[side * FACTOR_BITS + bit], 100 + side * FACTOR_BITS + bit
-            kinds = [None, "0"] if fate == "plain" else [None, None, None, "0", "1", "pin", *ODD]
+            kinds = [None, "0", CLEARED] if fate == "plain" else [None, None, "0", "1", "pin", *ODD]
             kind = draw(st.sampled_from(kinds))
             if kind in ("0", "1", "pin"):
                 nets.append(pin if kind == "pin" else kind)
@@ -170,3 +181,19 @@ def test_a_factor_with_another_register_stays(odd: str):
     assert absorb_registers(module) == 1
     assert "REG_INPUTA_CLK" not in module["cells"]["multiplier"]["parameters"]
     assert len(module["cells"]) == 1 + FACTOR_BITS
+
+
+def test_a_bit_that_logic_clears_gets_a_lut():
+    module = _simple(CLEARED)
+    assert absorb_registers(module) == 2
+    (lut,) = (name for name, cell in module["cells"].items() if cell["type"] == "LUT4")
+    assert module["cells"][lut]["connections"]["A"] == [PINS[3]]
+    assert module["cells"][lut]["connections"]["B"] == [ENABLE]
+
+
+def test_a_factor_that_is_reset_as_a_whole_stays():
+    module = _simple()
+    for cell in module["cells"].values():
+        if cell["type"] == REGISTER:
+            cell["connections"]["LSR"] = [ENABLE]
+    assert absorb_registers(module) == 0
