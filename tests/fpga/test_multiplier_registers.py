@@ -84,7 +84,7 @@ def _run(module: dict[str, Any], seed: int) -> list[list[int]]:
             if cell["type"] == REGISTER:
                 one = cell["parameters"]["REGSET"] == "SET"
                 values[cell["connections"]["Q"][0]] = state.get(name, int(one))
-        for name, cell in cells:
+        for _, cell in cells:
             pins = {port: nets[0] for port, nets in cell["connections"].items()}
             if cell["type"] == "LUT4":
                 place = sum(values[pins[port]] << bit for bit, port in enumerate("ABCD"))
