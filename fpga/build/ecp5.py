@@ -142,7 +142,7 @@ def _multiplier_stage(design: Design) -> Stage:
         netlist = json.loads((work / SYNTHESISED).read_text())
         moved = absorb_registers(netlist["modules"][design.top])
         (work / NETLIST).write_text(json.dumps(netlist))
-        log.write_text(f"{moved} factors are registered in the multipliers\n")
+        log.write_text(f"{moved} multipliers register their factors\n")
 
     return Stage(
         "multiplier-registers",

@@ -2,11 +2,11 @@
 
 A MULT18X18D of an ECP5 has a register at each input. Yosys does not use them, so that a factor goes
 from a register in the fabric to a multiplier that may be far away before anything is done with it.
-Here a factor whose bits all come from registers with the same clock, always enabled, is taken from
+Here factors whose bits all come from registers with the same clock, always enabled, are taken from
 before these; registers that then feed nothing are removed. Nothing else changes: what the
 multiplier sees in a cycle is what it saw before. Synthesis also makes resets of logic: a bit that
 is cleared by what other bits of its factor are not gets that as a LUT. A factor all of whose bits
-have a reset is left alone.
+have a reset is left alone, and its multiplier with it.
 
 Ports and parameters are those of Lattice's primitive (FPGA-TN-02205, ECP5 sysDSP usage guide).
 """
@@ -20,6 +20,8 @@ from typing import Any
 MULTIPLIER, REGISTER = "MULT18X18D", "TRELLIS_FF"
 FACTOR_BITS = 18
 _SIDES = ("A", "B")
+_PINS = {"CLK": "CLK0", "CE": "CE0", "RST": "RST0"}
+_CLOCK_OF = {side: f"REG_INPUT{side}_CLK" for side in _SIDES}
 _ZERO, _ONE = "0", "1"
 _A_AND_NOT_B = 0x2222  # contents of a LUT
 
@@ -28,7 +30,7 @@ Bit = int | str
 
 
 def absorb_registers(module: Mapping[str, Any]) -> int:
-    """Change `module` (of a netlist as Yosys writes it in JSON); gives how many factors moved."""
+    """Change `module` (of a netlist as Yosys writes it in JSON); gives the multipliers changed."""
     cells = module["cells"]
     registers = {
         cell["connections"]["Q"][0]: cell for cell in cells.values() if _is_simple(cell)
@@ -36,7 +38,7 @@ def absorb_registers(module: Mapping[str, Any]) -> int:
     inputs = _Inputs(module, registers)
     moved = 0
     for cell in [cell for cell in cells.values() if cell["type"] == MULTIPLIER]:
-        moved += sum(_absorb(cell, side, registers, inputs) for side in _SIDES)
+        moved += _absorb(cell, registers, inputs)
     _remove_unused(module, registers)
     return moved
 
@@ -98,26 +100,34 @@ class _Inputs:
         return self._made[output]
 
 
-def _absorb(multiplier: Any, side: str, registers: Mapping[Bit, Any], inputs: _Inputs) -> bool:
+def _absorb(multiplier: Any, registers: Mapping[Bit, Any], inputs: _Inputs) -> bool:
+    """Both factors or none: timing analysis knows no multiplier with one of them registered."""
     connections, parameters = multiplier["connections"], multiplier["parameters"]
-    if f"REG_INPUT{side}_CLK" in parameters:
+    if _CLOCK_OF["A"] in parameters:
         return False
-    ports = [f"{side}{bit}" for bit in range(FACTOR_BITS)]
-    bits = [connections[port][0] for port in ports]
-    feeding = [registers.get(bit) for bit in bits if bit != _ZERO]
-    clocks = {cell["connections"]["CLK"][0] if cell else None for cell in feeding}
-    clocks |= set(connections.get("CLK0", []))
-    if len(clocks) != 1 or None in clocks or all(cell and _is_reset(cell) for cell in feeding):
+    clocks: set[Bit | None] = set()
+    for side in _SIDES:
+        feeding = [registers.get(bit) for _, bit in _factor(connections, side)]
+        if all(cell and _is_reset(cell) for cell in feeding):
+            return False
+        clocks |= {cell["connections"]["CLK"][0] if cell else None for cell in feeding}
+    if len(clocks) != 1 or None in clocks:
         return False
-    for port, bit in zip(ports, bits, strict=True):
-        if bit != _ZERO:
+    for side in _SIDES:
+        for port, bit in _factor(connections, side):
             connections[port] = [inputs.of(bit)]
-    for port, value in (("CLK0", clocks.pop()), ("CE0", _ONE), ("RST0", _ZERO)):
-        connections[port] = [value]
-        multiplier["port_directions"][port] = "input"
-    for name, value in (("CLK", "CLK0"), ("CE", "CE0"), ("RST", "RST0")):
-        parameters[f"REG_INPUT{side}_{name}"] = value
+        for name, pin in _PINS.items():
+            parameters[f"REG_INPUT{side}_{name}"] = pin
+    for pin, value in zip(_PINS.values(), (clocks.pop(), _ONE, _ZERO), strict=True):
+        connections[pin] = [value]
+        multiplier["port_directions"][pin] = "input"
     return True
+
+
+def _factor(connections: Mapping[str, Any], side: str) -> list[tuple[str, Bit]]:
+    """Ports and nets of one side, constant zeros left out."""
+    ports = [f"{side}{bit}" for bit in range(FACTOR_BITS)]
+    return [(port, connections[port][0]) for port in ports if connections[port][0] != _ZERO]
 
 
 def _remove_unused(module: Mapping[str, Any], registers: Mapping[Bit, Any]) -> None:

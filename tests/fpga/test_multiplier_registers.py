@@ -147,8 +147,8 @@ def test_what_leaves_is_the_same(module: dict[str, Any], seed: int):
     moved = absorb_registers(after)
     assert _run(after, seed) == _run(module, seed)
     registered = json.dumps(after).count('_CLK": "CLK0"')
-    assert registered == moved
-    assert moved % 2 == 0  # both multipliers have the same factors
+    assert registered == 2 * moved
+    assert moved in (0, 2)  # both multipliers have the same factors
 
 
 def _simple(odd: str | None = None, outputs: tuple[Any, ...] = ()) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def _simple(odd: str | None = None, outputs: tuple[Any, ...] = ()) -> dict[str, 
 
 def test_registers_that_feed_nothing_else_go():
     module = _simple()
-    assert absorb_registers(module) == 2
+    assert absorb_registers(module) == 1
     assert list(module["cells"]) == ["multiplier"]
     assert module["cells"]["multiplier"]["connections"]["A5"] == [PINS[5]]
     assert absorb_registers(module) == 0
@@ -171,21 +171,21 @@ def test_registers_that_feed_nothing_else_go():
 
 def test_a_register_that_is_seen_elsewhere_stays():
     module = _simple(outputs=(100 + PINS[7],))
-    assert absorb_registers(module) == 2
+    assert absorb_registers(module) == 1
     assert list(module["cells"]) == [f"register_{PINS[7]}", "multiplier"]
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_a_factor_with_another_register_stays(odd: str):
+def test_a_multiplier_of_another_register_stays_as_it_is(odd: str):
     module = _simple(odd)
-    assert absorb_registers(module) == 1
-    assert "REG_INPUTA_CLK" not in module["cells"]["multiplier"]["parameters"]
-    assert len(module["cells"]) == 1 + FACTOR_BITS
+    before = copy.deepcopy(module)
+    assert absorb_registers(module) == 0
+    assert module == before
 
 
 def test_a_bit_that_logic_clears_gets_a_lut():
     module = _simple(CLEARED)
-    assert absorb_registers(module) == 2
+    assert absorb_registers(module) == 1
     (lut,) = (name for name, cell in module["cells"].items() if cell["type"] == "LUT4")
     assert module["cells"][lut]["connections"]["A"] == [PINS[3]]
     assert module["cells"][lut]["connections"]["B"] == [ENABLE]

@@ -66,7 +66,7 @@ class AccMemory(wiring.Component):
 
     Members
     -------
-    load: the acc loader. `count` of a beat is at least 1; fill is not granted beside a beat.
+    load: the acc loader. `count` of a beat is at least 1; `fill` is never high beside a beat.
     gemm, alu: the units.
     out: the store engine.
     """
@@ -153,7 +153,7 @@ class AccMemory(wiring.Component):
         asks = {
             "gemm": (gemm.valid, gemm.index),
             "alu": (alu.valid, alu.index),
-            "fill": (load.fill & ~load.beat, load.fill_index),
+            "fill": (load.fill, load.fill_index),
         }
         for half in range(ACC_HALVES):
             access = Signal(self._access, name=f"granted_{half}")
@@ -221,7 +221,7 @@ class AccMemory(wiring.Component):
         stored, store = Signal(width), Signal()
         m.d.sync += [
             store.eq(load.beat | load.fill_grant),
-            stored.eq(Mux(load.beat, value, load.fill_data.replicate(self._elements))),
+            stored.eq(Mux(load.fill, load.fill_data.replicate(self._elements), value)),
         ]
         m.d.comb += [
             write.en.eq(store),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -89,24 +87,24 @@ class Alu(wiring.Component):
         micro_op = loop.micro_op.payload
         job = loop.job
         bits = acc_index_bits(self._config)
-        slow, is_req = self._kinds(job)
+        slow, is_req = Signal(), Signal()
+        # The first micro-op is there two cycles after the start, one after the job.
+        m.d.sync += Cat(slow, is_req).eq(Cat(*self._kinds(job)))
         granted = Signal(_SLOT)
         wanted = Signal(machine.REQ_PARAMETERS, init=1)  # the source to ask for, if there is one
         read = Signal()  # the sources of the micro-op in hand have been read
-        held = Signal(bits)  # src of the micro-op before
-        stale = Signal()  # it has written there
+        stale = Signal()  # the micro-op before has written where its source was
         needed = Signal()
         grant = Signal()
         source, next_source = Signal(bits), Signal(bits)
         src, dst = micro_op.src[:bits], micro_op.dst[:bits]
         beyond = micro_op.beyond_src | micro_op.beyond_dst
         last_sources = src[1:].all()  # src + 2 lies beyond the memory
-        # Of both indices that may be asked for: to find out which is takes as long as to compare.
-        source_hits, dst_hits = self._hits(m, granted.dst, (source, dst))
+        source_hits, dst_hits, other = self._hits(m, loop, granted.dst, source, grant & needed)
         m.d.comb += [
             source.eq(Mux(wanted[0], src, next_source)),
             loop.bad.eq(beyond | (is_req & last_sources)),
-            needed.eq(~job.use_imm & ~read & (micro_op.first | (src != held) | (stale & ~is_req))),
+            needed.eq(~job.use_imm & ~read & (micro_op.first | other | (stale & ~is_req))),
             self.acc.index.eq(Mux(needed, source, dst)),
             self.acc.write.eq(~needed),
             self.acc.valid.eq(
@@ -133,7 +131,7 @@ class Alu(wiring.Component):
         # No write but that of the micro-op before can have made stale what is held: had an earlier
         # one with the same src done so, that micro-op would have read it again.
         with m.If(granted.dst):
-            m.d.sync += [read.eq(0), held.eq(src), stale.eq(src == dst)]
+            m.d.sync += [read.eq(0), stale.eq(src == dst)]
         return granted
 
     def _kinds(self, job: data.View) -> tuple[Value, Value]:
@@ -142,19 +140,46 @@ class Alu(wiring.Component):
         is_req = job.alu_opcode == AluOp.REQ if self._config.has("requant") else Value.cast(0)
         return ~forwarded, is_req
 
-    def _hits(self, m: Module, write: Value, indices: Sequence[Value]) -> list[Signal]:
-        """For each of `indices`: which of the last grants of dst were for the same element."""
-        valid = Signal(_AGES)
+    def _hits(
+        self, m: Module, loop: UopLoop, write: Value, source: Value, moves: Value
+    ) -> tuple[Value, Value, Value]:
+        """Which of the last grants of dst were for the element of `source`, which for that of dst;
+        and whether src is another than that of the micro-op before.
+
+        Found in the cycle before, for the micro-op that comes and for the source behind `source`:
+        whether they do (`moves`: that one) is known late, and only chooses.
+        """
+        bits = acc_index_bits(self._config)
+        micro_op = loop.micro_op.payload
+        coming = [index[:bits] for index in (loop.coming.src, loop.coming.dst)]
+        valid, other = Signal(_AGES), Signal()
+        same_source, same_dst = Signal(_AGES), Signal(_AGES)
         m.d.sync += valid.eq(Cat(write, valid[:-1]))
-        hits = [Signal(_AGES, name=f"hits_{number}") for number in range(len(indices))]
-        index: Value = self.acc.index
+        # What was asked for in this cycle counts if it was granted and dst.
+        index: Value = micro_op.dst[:bits]
+        behind = (source + 1)[:bits]
+        found_source, found_dst, found_behind = [], [], []
         for age in range(_AGES):
-            kept = Signal.like(self.acc.index, name=f"index_{age + 1}")
+            found_source.append(index == coming[0])
+            found_dst.append(index == coming[1])
+            found_behind.append(index == behind)
+            kept = Signal(bits, name=f"index_{age + 1}")
             m.d.sync += kept.eq(index)
-            for found, asked in zip(hits, indices, strict=True):
-                m.d.comb += found[age].eq(valid[age] & (kept == asked))
             index = kept
-        return hits
+        with m.If(loop.loads):
+            m.d.sync += [
+                same_source.eq(Cat(found_source)),
+                same_dst.eq(Cat(found_dst)),
+                other.eq(micro_op.src[:bits] != coming[0]),
+            ]
+        with m.Else():
+            # Nothing has been granted for dst in this cycle.
+            stays = Cat(Const(0, 1), same_source[:-1])
+            m.d.sync += [
+                same_source.eq(Mux(moves, Cat(found_behind), stays)),
+                same_dst.eq(Cat(Const(0, 1), same_dst[:-1])),
+            ]
+        return valid & same_source, valid & same_dst, other
 
     def _follow(self, m: Module, job: data.View, granted: data.View) -> None:
         """From the grants to the lanes, which work on what they read."""

@@ -60,6 +60,7 @@ class Placement(Component):
                 "offset": byte_bits,
                 "step": byte_bits,
                 "eight_bit": 1,
+                "last_part": range(max(self._parts)),
             }
         )
         super().__init__(
@@ -92,7 +93,7 @@ class Placement(Component):
         m.d.comb += [
             self.eight_bit.eq(job.eight_bit),
             room.eq(self._pick(self._room(form) for form in range(len(self._memories)))),
-            self.complete.eq(self._pick(self.part == parts - 1 for parts in self._parts)),
+            self.complete.eq(self.part == job.last_part),
             row_ends.eq(remaining <= room),
             self.count.eq(Mux(row_ends, remaining, room)),
             self.final.eq(active & self.complete & row_ends & (job.rows == 1)),
@@ -139,6 +140,8 @@ class Placement(Component):
             entry.offset.eq(self.job.address),
             entry.step.eq(self.job.stride),
             entry.eight_bit.eq(self.job.eight_bit),
+            # Not asked of `eight_bit`, a register that is near what it widens.
+            entry.last_part.eq(Mux(self.job.eight_bit, self._parts[-1] - 1, self._parts[0] - 1)),
             queue.w_data.eq(entry),
             queue.w_en.eq(self.start),
         ]

@@ -19,23 +19,33 @@ def loop_indices(job: data.StructLayout) -> tuple[str, ...]:
     return tuple(slot for slot in ("dst", "src", "wgt") if f"{slot}_factor_out" in job.members)
 
 
+def index_layout(job: data.StructLayout, config: VtaConfig) -> data.StructLayout:
+    """The indices of a micro-op.
+
+    Each is one bit wider than its field in the micro-op or its factors: sums do not wrap, that bit
+    is high if the sum is no number of as many bits.
+    """
+    fields = {slot.name: slot.width for slot in isa.layout(isa.MicroOp, config)}
+    return data.StructLayout(
+        {
+            name: 1
+            + max(
+                fields[name],
+                job[f"{name}_factor_out"].width,
+                job[f"{name}_factor_in"].width,
+            )
+            for name in loop_indices(job)
+        }
+    )
+
+
 def micro_op_layout(job: data.StructLayout, config: VtaConfig) -> data.StructLayout:
     """What the loop gives for one micro-op.
 
-    Each index is one bit wider than its field in the micro-op or its factors: sums do not wrap,
-    that bit is high if the sum is no number of as many bits. With each goes `beyond_`, whether it
-    lies beyond its memory. `first` and `last` are those of the instruction.
+    With each index goes `beyond_`, whether it lies beyond its memory. `first` and `last` are those
+    of the instruction.
     """
-    fields = {slot.name: slot.width for slot in isa.layout(isa.MicroOp, config)}
-    indices = {
-        name: 1
-        + max(
-            fields[name],
-            job[f"{name}_factor_out"].width,
-            job[f"{name}_factor_in"].width,
-        )
-        for name in loop_indices(job)
-    }
+    indices = index_layout(job, config).members
     beyond = {f"beyond_{name}": 1 for name in indices}
     return data.StructLayout({**indices, **beyond, "first": 1, "last": 1})
 
@@ -68,6 +78,7 @@ class UopLoop(wiring.Component):
     micro_op: the first one in the second cycle after the start, the next in the cycle after each
         transfer. Ready must be high only in a cycle in which the micro-op has all that it needs
         and `bad` is low. A micro-op that is beyond the UOP memory never gets here.
+    loads, coming: micro_op takes these indices for the next cycle. `loads` is known late.
     bad: while micro_op is valid: an index of it is out of range. The job ends there.
     """
 
@@ -84,6 +95,8 @@ class UopLoop(wiring.Component):
                 "uop": Out(ElementRead(config.depth_bits(MemType.UOP), UOP_BITS)),
                 "job": Out(job),
                 "micro_op": Out(stream.Signature(micro_op_layout(job, config))),
+                "loads": Out(1),
+                "coming": Out(index_layout(job, config)),
                 "bad": In(1),
             }
         )
@@ -114,7 +127,7 @@ class UopLoop(wiring.Component):
             ),
         ]  # fmt: skip
         step = Signal()
-        m.d.comb += step.eq(counted & advance)
+        m.d.comb += [step.eq(counted & advance), self.loads.eq(step)]
         u, last = self._count(m, start, step, self._word(m, start, busy, step))
         with m.If(advance):
             m.d.sync += summed.eq(counted)
@@ -220,7 +233,7 @@ class UopLoop(wiring.Component):
         outer = Signal.like(result)
         offset = Signal.like(result)
         slot = next(s for s in isa.layout(isa.MicroOp, self._config) if s.name == name)
-        total = Signal.like(result)
+        total = getattr(self.coming, name)
         m.d.comb += total.eq(_add(offset, word[slot.low : slot.low + slot.width]))
         beyond = getattr(self.micro_op.payload, f"beyond_{name}")
         with m.If(step):
