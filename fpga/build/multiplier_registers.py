@@ -92,7 +92,7 @@ class _Inputs:
             inputs = {"A": [taken], "B": register["connections"]["LSR"], "C": [_ZERO], "D": [_ZERO]}
             self._cells[f"unless_reset_{self._next}"] = {
                 "type": "LUT4",
-                "parameters": {"INIT": f"{_A_AND_NOT_B:016b} "},
+                "parameters": {"INIT": f"{_A_AND_NOT_B:016b}"},
                 "port_directions": {**dict.fromkeys(inputs, "input"), "Z": "output"},
                 "connections": {**inputs, "Z": [self._next]},
             }
