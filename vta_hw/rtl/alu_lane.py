@@ -228,7 +228,8 @@ class AluLane(wiring.Component):
         shifts = operation.shifts
         if self._requant:
             shifts = shifts | (operation.rsr & held.left)
-        shifted = _shifted_both_ways(m, shiftable, held)
+        # REQ only shifts to the left, so that what comes from the right is never its sum's sign.
+        shifted = _shifted_both_ways(m, shiftable, a[-1], held)
         with m.If(self.stage[0]):
             m.d.sync += first.eq(Mux(shifts, shifted, unshifted))
 
@@ -310,13 +311,13 @@ class AluLane(wiring.Component):
             m.d.sync += self.result.eq(Mux(operation.req, clamped, rounded))
 
 
-def _shifted_both_ways(m: Module, value: Value, held: _Held) -> Value:
-    """`value` (32 bits) shifted as `_Held.amount` says.
+def _shifted_both_ways(m: Module, value: Value, sign: Value, held: _Held) -> Value:
+    """`value` (32 bits) shifted as `_Held.amount` says; `sign` is its top bit, or that of another
+    number if it is shifted to the left.
 
     It is the window of 32 bits that begins at bit `amount` of the number over its sign (to the
     right) or over zeros (to the left). Whether that is at 32 or above is decided first, bit by bit.
     """
-    sign = value[-1]
     low, high = Signal(ACC_LANE_BITS), Signal(ACC_LANE_BITS - 1)
     m.d.comb += [
         low.eq(Mux(held.straight, value, all_equal(sign & ~held.left, ACC_LANE_BITS))),

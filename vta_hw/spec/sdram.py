@@ -79,7 +79,7 @@ ULX3S_SDRAM = SdramPart(
 )
 """32 MB: 4 banks of 8192 rows of 512 words of 16 bits."""
 
-ULX3S_CLOCK_HZ = 31_250_000
+ULX3S_CLOCK_HZ = 50_000_000
 """Clock of core and memory on that board."""
 
 INITIAL_REFRESHES = 8
