@@ -145,8 +145,7 @@ class AccMemory(wiring.Component):
     def _arbitrate(self, m: Module) -> list[data.View]:
         """Rule G2; the access that each half grants, with none of its flags if there is none."""
         load, gemm, alu = self.load, self.gemm, self.alu
-        last = Signal(self._index_bits)
-        m.d.comb += last.eq(load.index + load.count - 1)
+        beat_halves = (load.index[-1], self._last_half(m))
         granted = []
         # What is free for a unit does not look at whether it asks, which is known last.
         free: dict[str, list[Value]] = {"gemm": [], "alu": [], "fill": []}
@@ -157,8 +156,7 @@ class AccMemory(wiring.Component):
         }
         for half in range(ACC_HALVES):
             access = Signal(self._access, name=f"granted_{half}")
-            ends = (load.index, last)
-            beat = load.beat & Cat(end[-1] == half for end in ends).any()
+            beat = load.beat & Cat(end == half for end in beat_halves).any()
             unasked = ~beat
             by = {}
             for name, (asked, index) in asks.items():
@@ -196,6 +194,20 @@ class AccMemory(wiring.Component):
             load.fill_grant.eq(grants["fill"]),
         ]
         return granted
+
+    def _last_half(self, m: Module) -> Value:
+        """The half in which a beat's last element is.
+
+        Another than that of its first only if that is in the last place for a beat of its half.
+        """
+        load, bits = self.load, self._slot_bits
+        if bits >= self._index_bits:
+            last = Signal(self._index_bits)
+            m.d.comb += last.eq(load.index + load.count - 1)
+            return last[-1]
+        leaves = Signal(bits + 1)
+        m.d.comb += leaves.eq(load.index[:bits] + load.count - 1)
+        return load.index[-1] ^ (load.index[bits:-1].all() & (leaves[bits] if bits else Const(0)))
 
     def _delay(self, m: Module, half: int, access: data.View) -> list[data.View]:
         """The access so many cycles after its grant."""
