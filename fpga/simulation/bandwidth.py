@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
+from fpga.pages import fill
 from fpga.simulation.memory_bench import MemoryBench, Request
-from vta_hw.spec import cache
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.errors import VtaKitError
 from vta_hw.spec.sdram import ULX3S_CLOCK_HZ, ULX3S_SDRAM
 
-_BEGIN, _END = "<!-- bandwidth -->\n", "<!-- end -->\n"
+_MARK = "bandwidth"
 _ROWS = 256
 _SHORT_BURSTS = 4096
 _APART = 4096
@@ -79,9 +79,7 @@ def main(arguments: Sequence[str]) -> None:
     if given.write is None:
         sys.stdout.write(text)
         return
-    page = given.write.read_text()
-    begin, end = page.index(_BEGIN) + len(_BEGIN), page.index(_END)
-    cache.replace_file(given.write, (page[:begin] + text + page[end:]).encode())
+    fill(given.write, _MARK, text)
 
 
 if __name__ == "__main__":

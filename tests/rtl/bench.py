@@ -15,7 +15,7 @@ import os
 import random
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ def run_cocotb(
     seed: int = 0,
     parameters: Mapping[str, Any] | None = None,
     fabric: Any = None,
+    transform: Callable[[str], str] = str,
     waves: bool = False,
 ) -> None:
     """Run `coroutines` of the Python module `module` (``__name__``) against `component`.
@@ -60,7 +61,7 @@ def run_cocotb(
     The component's ports have their Amaranth names (``request__valid``); clock and reset are
     ``clk`` and ``rst``. The compiled simulation is kept, by content, below ``build/``. Fails when
     a coroutine fails or did not run. `parameters` must be JSON. `fabric` is what the component is
-    elaborated for, None for none.
+    elaborated for, None for none. `transform` makes what is simulated of the module's Verilog.
     """
     pytest.importorskip("cocotb", reason="needs the extra 'rtl'")
     runner_module = pytest.importorskip("cocotb_tools.runner")
@@ -69,7 +70,7 @@ def run_cocotb(
     from vta_hw.rtl.fabric import PLAIN
     from vta_hw.rtl.verilog import to_verilog
 
-    text = to_verilog(component, top, fabric or PLAIN)
+    text = transform(to_verilog(component, top, fabric or PLAIN))
     # Recording signals takes another runtime, which is compiled as part of the simulation.
     make_flags = _MAKE_FLAGS if waves else f"{_MAKE_FLAGS} {_runtime_flags()}"
     folder = BUILD / _key(text, _BUILD_ARGS, make_flags, waves)
