@@ -9,6 +9,8 @@ is cleared by what other bits of its factor are not gets that as a LUT. A factor
 have a reset is left alone, and its multiplier with it.
 
 Ports and parameters are those of Lattice's primitive (FPGA-TN-02205, ECP5 sysDSP usage guide).
+Multipliers that lie in one block share their clocks, enables and resets (YosysHQ/nextpnr, pull
+request 1076): all that are changed here have the same ones.
 """
 
 from __future__ import annotations
@@ -101,7 +103,9 @@ class _Inputs:
 
 
 def _absorb(multiplier: Any, registers: Mapping[Bit, Any], inputs: _Inputs) -> bool:
-    """Both factors or none: timing analysis knows no multiplier with one of them registered."""
+    """Both factors or none: nextpnr's timing analysis (its pull request 435) takes a multiplier with
+    one of them registered for one without registers.
+    """
     connections, parameters = multiplier["connections"], multiplier["parameters"]
     if _CLOCK_OF["A"] in parameters:
         return False
