@@ -103,8 +103,10 @@ class _Inputs:
 
 
 def _absorb(multiplier: Any, registers: Mapping[Bit, Any], inputs: _Inputs) -> bool:
-    """Both factors or none: nextpnr's timing analysis (its pull request 435) takes a multiplier with
-    one of them registered for one without registers.
+    """Both factors or none.
+
+    A multiplier with one of them registered is one without registers to nextpnr's timing analysis
+    (its pull request 435).
     """
     connections, parameters = multiplier["connections"], multiplier["parameters"]
     if _CLOCK_OF["A"] in parameters:
