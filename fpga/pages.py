@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from vta_hw.spec import cache
@@ -26,3 +27,11 @@ def fill(page: Path, mark: str, text: str) -> None:
             f"them where the text is to be"
         )
     cache.replace_file(page, f"{head}{begin}{text}{_END}{tail}".encode())
+
+
+def show(text: str, page: Path | None, mark: str) -> None:
+    """`fill` the page, or print the text if there is none."""
+    if page is None:
+        sys.stdout.write(text)
+    else:
+        fill(page, mark, text)

@@ -15,7 +15,7 @@ from typing import Any
 
 from fpga.build.bitstream import REPORT
 from fpga.build.stages import BuildError
-from fpga.pages import fill
+from fpga.pages import show
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.errors import VtaKitError
 
@@ -60,11 +60,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="of a build")
     parser.add_argument("--write", type=Path, metavar="FILE", help="the page it goes into")
     given = parser.parse_args(arguments)
-    text = table([read(folder) for folder in given.folders])
-    if given.write is None:
-        sys.stdout.write(text)
-    else:
-        fill(given.write, _MARK, text)
+    show(table([read(folder) for folder in given.folders]), given.write, _MARK)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
-from fpga.pages import fill
+from fpga.pages import show
 from fpga.simulation.memory_bench import MemoryBench, Request
 from vta_hw.spec.config import VtaConfig
 from vta_hw.spec.errors import VtaKitError
@@ -75,11 +75,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m fpga.simulation.bandwidth")
     parser.add_argument("--write", type=Path, metavar="FILE", help="the page it goes into")
     given = parser.parse_args(arguments)
-    text = table()
-    if given.write is None:
-        sys.stdout.write(text)
-        return
-    fill(given.write, _MARK, text)
+    show(table(), given.write, _MARK)
 
 
 if __name__ == "__main__":
